@@ -1,4 +1,4 @@
-"""Every table of the portal; importing this package fills the metadata."""
+"""Define every table of the portal; importing this package fills the metadata."""
 
 from db.models.accounts import (
     Account,

@@ -1,4 +1,4 @@
-"""Sites, their tax and accounting periods, and the accounts that belong to them."""
+"""Define the tables of sites, their tax and accounting periods, and their accounts."""
 
 from __future__ import annotations
 

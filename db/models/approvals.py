@@ -1,4 +1,4 @@
-"""The states of what one person requests and another decides."""
+"""Define the states of requests that one person makes and another decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped  # noqa: TC002 - as above
 
 
 class ApprovalState(StrEnum):
-    """How a request stands: each table of requests has those of them that it can be in."""
+    """The state of a request: each table of requests has those that apply to it."""
 
     REQUESTED = "requested"
     APPROVED = "approved"

@@ -1,4 +1,4 @@
-"""What every table shares: one metadata with named constraints, and the column types of money."""
+"""Define what all tables share: one metadata with named constraints, and column types of money."""
 
 from __future__ import annotations
 

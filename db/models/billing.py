@@ -1,4 +1,4 @@
-"""Who pays: the versions of an account's billing profile, and how much a top-up may be."""
+"""Define the tables of billing profiles, in versions, and of top-up limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sold: versions of the catalogue file, its services, and their prices for reports."""
+"""Define the tables of the catalogue: its versions, services, and their prices for reports."""
 
 from __future__ import annotations
 

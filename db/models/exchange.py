@@ -1,4 +1,4 @@
-"""Exchange rates and quotes."""
+"""Define the tables of exchange rates and quotes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from db.models.base import Base, BigKey, Instant, Micros, one_of
 class ExchangeRate(Decidable, Base):
     """What one unit of `base_currency` costs in `quote_currency`, in force once it is approved.
 
-    `margin_basis_points` is added to what customers pay. A rate is proposed by one person and
-    approved by another; `reason` says why it is far from the one before it.
+    `margin_basis_points` is added to what customers pay. A rate is requested by one person and
+    approved by another; `reason` states why it is far from the one before it.
     """
 
     __tablename__ = "exchange_rates"
@@ -61,7 +61,7 @@ class ExchangeRate(Decidable, Base):
 
 
 class ExchangeQuote(Base):
-    """A price that was shown: so much credit for so much of another currency. Insert-only."""
+    """A price that was shown: what an amount of credit costs in another currency. Insert-only."""
 
     __tablename__ = "exchange_quotes"
 

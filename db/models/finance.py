@@ -1,4 +1,4 @@
-"""Balanced postings that concern no grant, and the keys of every other write."""
+"""Define the tables of journal postings without a grant, and the keys of every other write."""
 
 from __future__ import annotations
 

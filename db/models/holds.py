@@ -1,4 +1,4 @@
-"""Holds, how they end, and the answers of no."""
+"""Define the tables of holds, their ends, and refusals."""
 
 from __future__ import annotations
 

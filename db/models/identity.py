@@ -1,4 +1,4 @@
-"""People, their sessions, what they prove themselves by, and the throttling of guesses."""
+"""Define the tables of people, sessions, authentication factors, and rate limits of guesses."""
 
 from __future__ import annotations
 

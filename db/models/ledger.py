@@ -84,14 +84,14 @@ class Grant(Base):
 
 
 class GrantBalance(Base):
-    """What remains of a grant, how much of that is held, and what is gone of it.
+    """What remains of a grant, how much of that is held, and what has been taken from it.
 
-    `clawed_back_micros` was taken back (reversals, refunds, disputes), spent or not;
-    `expired_micros` lapsed.
+    `clawed_back_micros` was clawed back (reversals, refunds, disputes), spent or not;
+    `expired_micros` expired.
 
-    `is_open` is true while anything remains (always, for the overdraft): it keeps spent grants
-    out of the hot path. What a posting needs of the grant's terms is repeated here, so that it
-    reads one table.
+    `is_open` is true while anything remains (always, for the overdraft): it keeps spent grants out
+    of the hot path. What a posting needs of the grant's terms is repeated here, so that it reads
+    one table.
     """
 
     __tablename__ = "grant_balances"
@@ -205,10 +205,10 @@ class Entry(Base):
 class Allocation(Base):
     """How much of an entry moved which grant.
 
-    `consideration_micros` and `tax_micros` are the signed shares of what was paid for the grant
-    and of the tax inside it. On overdraft lines they are the money that goes back for what is
-    taken back, and the tax inside the amount. `debt_service` and `debt_cause` name the debt that
-    the line makes or settles.
+    `consideration_micros` and `tax_micros` are the signed shares of what was paid for the grant and
+    of the tax inside it. On overdraft lines they are the money that is refunded for what is clawed
+    back, and the tax inside the amount. `debt_service` and `debt_cause` name the debt that the line
+    creates or settles.
     """
 
     __tablename__ = "allocations"

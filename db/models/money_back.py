@@ -1,4 +1,4 @@
-"""Refunds, disputes, and accounts that they freeze."""
+"""Define the tables of refunds, disputes, and the accounts that disputes freeze."""
 
 from __future__ import annotations
 

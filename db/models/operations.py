@@ -1,4 +1,4 @@
-"""What keeps the portal running: outgoing mail, the audit log, jobs, imports and uploads."""
+"""Define the tables of operations: outgoing mail, the audit log, jobs, imports and uploads."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class UsageImport(Base):
 
 
 class ExportJob(Base):
-    """A file that is written for somebody, how far it is, and until when it is kept."""
+    """A file that is exported for a person: its progress, and until when it is kept."""
 
     __tablename__ = "export_jobs"
 

@@ -1,4 +1,4 @@
-"""Money that comes in: payments, what gateways said of them, refunds, disputes and documents."""
+"""Define the tables of incoming money: payments, gateway messages, reviews and documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from db.models.base import Base, BigKey, Digest, Instant, Json, Micros, one_of
 
 
 class PaymentState(StrEnum):
-    """How far a payment is. AWAITING: the customer has promised to pay, at a store or bank."""
+    """The state of a payment. AWAITING: the customer has promised to pay, at a store or bank."""
 
     CREATED = "created"
     PENDING = "pending"
@@ -44,10 +44,11 @@ DOCUMENT_KINDS = ("receipt", "credit_note", "cancellation")
 
 
 class Payment(Base):
-    """One redirect to a gateway, or one bank transfer: what is paid, and what is credited for it.
+    """One checkout at a gateway, or one bank transfer: what is paid, and what is credited for it.
 
-    `reference` is ours, `gateway_reference` the gateway's name of the checkout, and
-    `gateway_payment_id` that of the money itself. `next_check_at` is when the reconciler asks.
+    `reference` is ours, `gateway_reference` the gateway's id of the checkout, and
+    `gateway_payment_id` that of the money itself. `next_check_at` is when the gateway is polled
+    next.
     """
 
     __tablename__ = "payments"
@@ -101,7 +102,7 @@ class Payment(Base):
         CheckConstraint(
             "entry_sequence IS NULL OR gateway_payment_id IS NOT NULL", name="credit_has_money"
         ),
-        # A gateway may give back more than was paid; what is too much waits for a person.
+        # A gateway may refund more than was paid; the excess waits for a person.
         CheckConstraint("refunded_micros >= 0", name="refunded"),
         CheckConstraint("disputed_micros >= 0", name="disputed"),
         CheckConstraint("(fee_micros IS NULL) = (fee_currency IS NULL)", name="fee"),
@@ -163,7 +164,7 @@ class PaymentEvent(Base):
 
 
 class ReviewState(StrEnum):
-    """How the review of a case stands; a discrepancy is only reviewed, and moves nothing."""
+    """The state of a case's review; a discrepancy is only reviewed, and moves nothing."""
 
     REQUESTED = "requested"
     APPROVED = "approved"
@@ -172,7 +173,7 @@ class ReviewState(StrEnum):
 
 
 class ReturnState(StrEnum):
-    """Whether rejected money still has to be given back."""
+    """Whether rejected money still has to be returned."""
 
     DUE = "due"
     RETURNED = "returned"
@@ -180,13 +181,14 @@ class ReturnState(StrEnum):
 
 
 class PaymentReview(Decidable, Base):
-    """What people decided about money that came and was not clear: one row for one doubt.
+    """The decision on money received that was under review: one row for one case.
 
-    One that was reviewed is about an amount that differs from the books, and moves nothing.
+    A row in the state "reviewed" is about an amount that differs from the ledger, and moves
+    nothing.
 
     `case_id` is the step of the timeline that opened the case. A request to approve counts only
     while that case is the payment's. `received_micros` is what the gateway verified; where it was
-    rejected, `return_state` says whether it still has to be given back.
+    rejected, `return_state` states whether it still has to be returned.
     """
 
     __tablename__ = "payment_reviews"
@@ -246,11 +248,11 @@ class PaymentReview(Decidable, Base):
 
 
 class GatewayMessage(Base):
-    """What a gateway, or somebody in its name, sent us, and what became of it. Insert-only.
+    """A message received from a gateway, or in its name, and its outcome. Insert-only.
 
-    The same message with the same outcome is kept once. `payload` is encrypted, since gateways
-    tell names and addresses; `account_id` 0 stands for nobody known. `reason` is why it was
-    refused, or "paid" where it tells of money that matches no payment.
+    The same message with the same outcome is kept once. `payload` is encrypted, since gateways send
+    names and addresses; `account_id` 0 stands for an unknown account. `reason` is why it was
+    rejected, or "paid" where it reports money that matches no payment.
     """
 
     __tablename__ = "gateway_messages"
@@ -286,10 +288,10 @@ class GatewayMessage(Base):
 
 
 class DataKey(Base):
-    """The key of what is kept encrypted about an account in a year; without it that is gone.
+    """The key that encrypts data of an account in a year; without it that data cannot be read.
 
     `wrapped_by` names the secret key that it is encrypted under; None where an older version of the
-    portal made it.
+    portal created it.
     """
 
     __tablename__ = "data_keys"
@@ -302,11 +304,11 @@ class DataKey(Base):
 
 
 class PaymentCredit(Base):
-    """What a payment did to its account's credit: one row for each ledger entry. Insert-only.
+    """The effect of a payment on its account's credit: one row for each ledger entry. Insert-only.
 
     `credit_micros` is positive where credit was granted (the payment itself, and what was restored
     of a refund or a dispute) and negative where it was clawed back; `pay_micros` is the money that
-    went with it, with the same sign. A row without an entry moves a clawback from a reversal to
+    belongs to it, with the same sign. A row without an entry moves a clawback from a reversal to
     the dispute that it belongs to.
     """
 
@@ -343,7 +345,7 @@ class PaymentCredit(Base):
 class BankTransfer(Decidable, Base):
     """Money on the bank account that finance records, and a second person approves.
 
-    `normalised_reference` is the bank's reference as it is compared: it counts once. Of a transfer
+    `normalised_reference` is the bank's reference as it is compared, and is unique. Of a transfer
     that was recorded under an older rule it may end with # and the transfer's number.
     """
 
@@ -390,10 +392,10 @@ class BankTransfer(Decidable, Base):
 
 
 class Document(Base):
-    """A numbered document, with everything that stands on it. Insert-only.
+    """A numbered document, with everything that is printed on it. Insert-only.
 
-    Numbers have no gap in a site's year and kind: the issuing job gives them one after the other.
-    A cancellation takes back the credit note of a refund that failed after all. `content` is
+    Numbers have no gap in a site's year and kind: the issuing job assigns them one after the other.
+    A cancellation cancels the credit note of a refund that failed after all. `content` is
     encrypted, since it names the customer.
     """
 

@@ -17,7 +17,7 @@ _ROLES = ("support", "finance", "admin")
 class StaffRoleRequest(Decidable, Base):
     """A change of one person: their role, or whether they are disabled, before and after.
 
-    `effective_at` is set where nobody else may decide: the change then takes effect by itself.
+    `effective_at` is set where no other person may decide: the change then takes effect by itself.
     """
 
     __tablename__ = "staff_role_requests"

@@ -1,4 +1,4 @@
-"""What staff do for customers: limits, requests that wait for a second person, acts and notes."""
+"""Define the tables of support: limits, requests that wait for approval, actions and notes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ActionLimit(Base):
 
 
 class ApprovalRequest(Decidable, Base):
-    """An act that waits for somebody else, with all that it needs to be carried out then."""
+    """An action that waits for another person, with all that is needed to carry it out then."""
 
     __tablename__ = "approval_requests"
 

@@ -1,4 +1,4 @@
-"""Campaigns, their codes, and what became of them."""
+"""Define the tables of campaigns, voucher codes and redemptions."""
 
 from __future__ import annotations
 

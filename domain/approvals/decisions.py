@@ -1,4 +1,4 @@
-"""Decide about a request: once, and never by who made it."""
+"""Decide on requests: once, and never by the person who made them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def decision_state(*, is_approved: bool) -> ApprovalState:
 def is_new_decision(
     row: Decidable, state: ApprovalState, actor: Actor, *, requested_by: str
 ) -> bool:
-    """Whether a decision is still to be made: False where this person made the same before.
+    """Return whether a decision is still to be made: False if this person made the same before.
 
     The row is locked. Raises AlreadyDecided where it was decided otherwise or by another, and
-    NotAuthorised for who requested it.
+    NotAuthorised for the person who requested it.
     """
     if row.state == state and row.decided_by == audit.actor_name(actor):
         return False
@@ -44,7 +44,7 @@ def check_open(row: Decidable) -> None:
 
 
 def record_decision(session: Session, row: Decidable, state: str, actor: Actor) -> None:
-    """Write down how a request ended, by whom and when, with what else was set on the row."""
+    """Record how a request ended, by whom and when, with what else was set on the row."""
     with session.no_autoflush:  # the database refuses half of a decision
         now = clock.now(session)
     row.state, row.decided_by, row.decided_at = state, audit.actor_name(actor), now

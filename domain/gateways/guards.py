@@ -1,4 +1,4 @@
-"""What every adapter reads with: a strange document is an error of the gateway, and never of ours.
+"""Read gateway documents safely: a malformed one is an error of the gateway, never of ours.
 
 Only GatewayUnavailable, GatewayRefused and WebhookRefused leave an adapter. Its public methods
 stand under `reading_answer` or `reading_message`, whatever goes wrong inside them.
@@ -169,7 +169,7 @@ def web_address(found: object) -> str:
 
 
 def _can_be_kept(text: str) -> bool:
-    """Whether the database takes it: not so NUL, nor half a character."""
+    """Return whether the database accepts it: not so NUL, nor half a character."""
     return len(text) <= MAX_TEXT_LENGTH and text.isprintable()
 
 

@@ -1,9 +1,9 @@
-"""What every gateway does, in our own words.
+"""Define what every gateway does, in terms of the portal.
 
-A gateway's file translates between these and its provider's protocol. Amounts are `Money` in whole
-minor units; moments carry their time zone. Everything that is returned was verified: it came
-under a valid signature, or in the answer to an authenticated question of ours. Calls wait for the
-network, so no transaction may be open around them.
+A gateway's module translates between these and its provider's protocol. Amounts are `Money` in
+whole minor units; moments carry their time zone. Everything that is returned was verified: it was
+received under a valid signature, or in the response to an authenticated request of ours. Calls wait
+for the network, so no transaction may be open around them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 # ── What we ask ───────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class CheckoutRequest:
-    """A payment that somebody is about to make.
+    """A payment that a customer is about to make.
 
     `reference` is ours: 20 characters A to Z and 0 to 9, unique for ever, and the idempotency key
     of what is created. `description` has letters, digits and spaces of ASCII only. The browser
-    comes back to `return_url`, also after a cancellation. `language` is en, vi or ja.
+    returns to `return_url`, also after a cancellation. `language` is en, vi or ja.
     """
 
     reference: str
@@ -45,9 +45,9 @@ class CheckoutRequest:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Where the customer pays. `gateway_reference` is the gateway's own name of it, if it has one.
+    """Where the customer pays. `gateway_reference` is the gateway's own id of it, if it has one.
 
-    `expires_at` is when the gateway itself gives it up.
+    `expires_at` is when the gateway itself expires it.
     """
 
     redirect_url: str
@@ -57,9 +57,9 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class KnownPayment:
-    """What we know of a payment that we ask about or give back.
+    """What is known of a payment to query or refund.
 
-    `refusals` numbers the next attempt to take what was approved: those before it were refused.
+    `refusals` numbers the next attempt to take what was approved: those before it were declined.
     """
 
     reference: str
@@ -72,11 +72,11 @@ class KnownPayment:
 
 @dataclass(frozen=True, slots=True)
 class RefundRequest:
-    """Money to give back. `reference` is ours, unique for ever, and the idempotency key.
+    """A refund to request. `reference` is ours, unique for ever, and the idempotency key.
 
-    `amount` is in the currency that was paid; `is_whole` says that it is all that was paid.
-    `actor` is who asked for it, as the gateway may keep it: letters and digits. `others` are the
-    gateway's names of the payment's other refunds, so that none of them passes for this one.
+    `amount` is in the currency that was paid; `is_whole` states that it is all that was paid.
+    `actor` is who requested it, as the gateway may keep it: letters and digits. `others` are the
+    gateway's ids of the payment's other refunds, so that none of them is mistaken for this one.
     """
 
     payment: KnownPayment
@@ -90,7 +90,7 @@ class RefundRequest:
 
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """A request that somebody made to us, as it came.
+    """An HTTP request that was sent to us, as it was received.
 
     `headers` have names in lower case. `query` keeps every pair in the order of the address,
     decoded once; `raw_query` is the same undecoded.
@@ -106,10 +106,10 @@ class InboundMessage:
 
 # ── What is true ──────────────────────────────────────────────────────────────────────────────
 class GatewayPaymentState(StrEnum):
-    """How a payment stands at its gateway.
+    """The state of a payment at its gateway.
 
-    OPEN: the customer has not finished. AWAITING: they have, and the money comes later (konbini).
-    APPROVED: it waits for our capture. UNDER_REVIEW: money was taken and the gateway doubts it.
+    OPEN: the customer has not finished. AWAITING: they have, and the money arrives later (konbini).
+    APPROVED: it waits for our capture. UNDER_REVIEW: money was taken and the gateway reviews it.
     UNKNOWN: the gateway has no such payment.
     """
 
@@ -125,7 +125,7 @@ class GatewayPaymentState(StrEnum):
 
 
 class RefundState(StrEnum):
-    """How a refund stands at the gateway."""
+    """The state of a refund at the gateway."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
@@ -133,7 +133,7 @@ class RefundState(StrEnum):
 
 
 class DisputeState(StrEnum):
-    """How a dispute stands: LOST took the money, WON gave it back, and an appeal opens it again.
+    """The state of a dispute: LOST took the money, WON returned it, and an appeal reopens it.
 
     An INQUIRY asks and takes nothing; it may become a dispute, or end as INQUIRY_CLOSED.
     """
@@ -149,8 +149,8 @@ class DisputeState(StrEnum):
 class Instrument:
     """What a payment was made with: a card, or an account at the gateway.
 
-    `identity` is the gateway's own name of it, the same in every payment that it makes; nobody
-    keeps it in clear. `shown` is what staff may see, such as "card …4242".
+    `identity` is the gateway's own id of it, the same in every payment that it makes; it is never
+    stored in clear. `shown` is what staff may see, such as "card …4242".
     """
 
     identity: str = field(repr=False)
@@ -159,17 +159,17 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class PaymentUpdate:
-    """How a payment stands, as the gateway says.
+    """The state of a payment, as the gateway reports it.
 
-    `reference` is ours as the gateway gave it back. `gateway_payment_id` names the money itself
-    (VNPay's transaction, Stripe's PaymentIntent, PayPal's capture) and is there wherever the
-    state is PAID. `amount` is what was paid. `code` is the gateway's own word for why not.
+    `reference` is ours as the gateway returned it. `gateway_payment_id` names the money itself
+    (VNPay's transaction, Stripe's PaymentIntent, PayPal's capture) and is there wherever the state
+    is PAID. `amount` is what was paid. `code` is the gateway's own code of the reason why not.
     `method` is how it was paid, such as "card" or "konbini". `pay_by` is the end of AWAITING, and
-    `instructions_url` where the customer reads how to pay until then.
-    `refusal` is the number of an attempt to take the money that was refused for good, while the
-    customer may still pay another way: APPROVED where the gateway offers the same once more.
-    `instrument` is None where the gateway has none that it recognises, and where this message
-    leaves it out, `asking_tells_instrument`.
+    `instructions_url` where the customer reads how to pay until then. `refusal` is the number of an
+    attempt to take the money that was declined for good, while the customer may still pay another
+    way: APPROVED where the gateway offers the same once more. `instrument` is None where the
+    gateway has none that it recognises, and where this message leaves it out,
+    `asking_tells_instrument`.
     """
 
     state: GatewayPaymentState
@@ -190,12 +190,12 @@ class PaymentUpdate:
 
 @dataclass(frozen=True, slots=True)
 class RefundUpdate:
-    """Money that was given back, or is on its way. `reference` is ours where we asked for it.
+    """Money that was refunded, or is on its way. `reference` is ours where we requested it.
 
-    `gateway_refund_id` is unique at the gateway, and what a refund is recognised by.
-    `is_reversal` says that the gateway took the money back by itself, as it does for a dispute
-    (PayPal's PAYMENT.CAPTURE.REVERSED), and nobody gave it. `stated_at` is when the gateway said
-    that it stands so.
+    `gateway_refund_id` is unique at the gateway, and what a refund is recognised by. `is_reversal`
+    states that the gateway took the money by itself, as it does for a dispute (PayPal's
+    PAYMENT.CAPTURE.REVERSED), and no one refunded it. `stated_at` is when the gateway reported this
+    state.
     """
 
     gateway_refund_id: str
@@ -211,14 +211,14 @@ class RefundUpdate:
 
 @dataclass(frozen=True, slots=True)
 class DisputeUpdate:
-    """A payment that the customer's bank asks back. `amount` is what is disputed.
+    """A payment that the customer's bank disputes. `amount` is what is disputed.
 
-    `lost` is the part that a dispute which is over gave to the customer: None for all of it where
-    the state is LOST, and nothing where it is WON. `occurred_at` is when it was opened, `stated_at`
-    when the gateway said that it stands so: messages arrive in any order, and the newest counts.
-    `fee` is all that the gateway has charged for the dispute so far, None where it does not say.
+    `lost` is the part that a closed dispute gave to the customer: None for all of it where the
+    state is LOST, and nothing where it is WON. `occurred_at` is when it was opened, `stated_at`
+    when the gateway reported this state: messages arrive in any order, and the newest counts. `fee`
+    is all that the gateway has charged for the dispute so far, None where it does not state it.
     `other_dispute_id` is an earlier ID of it at the gateway, if any. `unknown_outcome` is the code
-    of an outcome that is not known here: the dispute stays open until finance ends it.
+    of an outcome that is not known here: the dispute stays open until finance closes it.
     """
 
     gateway_dispute_id: str
@@ -241,11 +241,11 @@ GatewayUpdate = PaymentUpdate | RefundUpdate | DisputeUpdate
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """A message of the gateway that was verified.
+    """A verified message of the gateway.
 
-    `event_id` is unique at the gateway: the same again is a repetition. `updates` are what it says;
-    `asks_about` names payments (by our reference or the gateway's id) whose present state must be
-    fetched, because the message alone does not tell it.
+    `event_id` is unique at the gateway: the same again is a duplicate. `updates` are what it
+    reports; `asks_about` names payments (by our reference or the gateway's id) whose present state
+    must be fetched, because the message alone does not state it.
     """
 
     event_id: str
@@ -256,9 +256,9 @@ class WebhookEvent:
 
 @dataclass(frozen=True, slots=True)
 class KnownName:
-    """A payment as a message names it; at least one of the three names is there.
+    """A payment as a message names it; at least one of the three ids is there.
 
-    Where the message is about money that goes out again, the name of that money comes first.
+    Where the message is about money that goes out again, the id of that money comes first.
     """
 
     reference: str | None = None
@@ -269,10 +269,10 @@ class KnownName:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that the gateway says about one payment now.
+    """Everything that the gateway reports about one payment now.
 
-    `unread` names what it would not tell this time ("refunds", "disputes"): the payment itself
-    counts all the same, and the rest is asked for again.
+    `unread` names what it did not report this time ("refunds", "disputes"): the payment itself
+    counts all the same, and the rest is queried again.
     """
 
     payment: PaymentUpdate
@@ -283,10 +283,10 @@ class Snapshot:
 
 # ── How we answer ─────────────────────────────────────────────────────────────────────────────
 class Outcome(StrEnum):
-    """What became of a message, for the answer to the gateway.
+    """The outcome of a message, for the response to the gateway.
 
-    BAD_SIGNATURE and MALFORMED are what `parse_webhook` refuses; the others are found when
-    its updates are written. UNAVAILABLE: we could not write, and the gateway must come again.
+    BAD_SIGNATURE and MALFORMED are what `parse_webhook` rejects; the others are found when its
+    updates are written. UNAVAILABLE: it could not be written, and the gateway must retry.
     """
 
     RECORDED = "recorded"
@@ -300,7 +300,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The HTTP answer that a gateway expects."""
+    """The HTTP response that a gateway expects."""
 
     status: int
     body: bytes = b""
@@ -309,7 +309,7 @@ class Acknowledgement:
 
 # ── What goes wrong ───────────────────────────────────────────────────────────────────────────
 class GatewayUnavailable(BillingError):  # noqa: N818 - as domain.errors
-    """The gateway did not answer as it should: what became of the request is unknown."""
+    """The gateway did not respond as it should: the outcome of the request is unknown."""
 
     code: ClassVar[str] = "gateway_unavailable"
 
@@ -321,7 +321,7 @@ class GatewayUnavailable(BillingError):  # noqa: N818 - as domain.errors
 
 
 class GatewayRefused(BillingError):  # noqa: N818 - as domain.errors
-    """The gateway answered that it will not do this."""
+    """The gateway rejected the request."""
 
     code: ClassVar[str] = "gateway_refused"
 
@@ -333,12 +333,12 @@ class GatewayRefused(BillingError):  # noqa: N818 - as domain.errors
 
 
 class WebhookRefused(BillingError):  # noqa: N818 - as domain.errors
-    """A message cannot be believed, or cannot be read."""
+    """The message cannot be trusted, or cannot be read."""
 
     code: ClassVar[str] = "webhook_refused"
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
-        """Say BAD_SIGNATURE or MALFORMED, and why in a slug such as "old" or "wrong_merchant"."""
+        """Set BAD_SIGNATURE or MALFORMED, and why in a slug such as "old" or "wrong_merchant"."""
         super().__init__(outcome, reason)
         self.outcome = outcome
         self.reason = reason
@@ -347,7 +347,7 @@ class WebhookRefused(BillingError):  # noqa: N818 - as domain.errors
 # ── The protocol ──────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a gateway takes of a currency in one payment; None where it says nothing."""
+    """What a gateway accepts of a currency in one payment; None where it states nothing."""
 
     minimum: Money | None = None
     maximum: Money | None = None
@@ -362,38 +362,38 @@ class Gateway(Protocol):
 
     @property
     def is_sandbox(self) -> bool:
-        """Whether it speaks to a sandbox, so that no money moves."""
+        """Whether it connects to a sandbox, so that no money moves."""
 
     @property
     def tells_latest_refund_only(self) -> bool:
-        """Whether it tells of a payment's latest refund alone: the next waits for its end."""
+        """Whether it reports only a payment's latest refund: the next one waits for its end."""
 
     def limits(self, currency: str) -> Limits | None:
-        """Return what it takes of a currency, or None where it does not take it."""
+        """Return what it accepts of a currency, or None where it does not accept it."""
 
     def create_checkout(self, request: CheckoutRequest) -> Checkout:
-        """Have the gateway expect a payment. Again with the same reference: the same checkout."""
+        """Create a checkout at the gateway. Again with the same reference: the same checkout."""
 
     def parse_return(self, message: InboundMessage) -> KnownName:
-        """Return which payment a returning browser speaks of: nothing more can be believed.
+        """Return which payment a returning browser names: nothing else in it can be trusted.
 
         Raises WebhookRefused.
         """
 
     def parse_webhook(self, message: InboundMessage) -> WebhookEvent:
-        """Verify and read a message. Raises WebhookRefused; asks nobody but for certificates.
+        """Verify and read a message. Raises WebhookRefused; requests nothing but certificates.
 
         A message that is genuine and of no interest is a WebhookEvent with no updates.
         """
 
     def acknowledge(self, outcome: Outcome) -> Acknowledgement:
-        """Return the answer that the gateway understands."""
+        """Return the response that the gateway understands."""
 
     def fetch_payment(self, payment: KnownPayment) -> Snapshot:
-        """Ask how the payment stands now, its refunds and disputes included."""
+        """Fetch the payment's present state, its refunds and disputes included."""
 
     def complete_payment(self, payment: KnownPayment) -> Snapshot:
-        """Take what the customer approved where that is left to us, then `fetch_payment`."""
+        """Capture what the customer approved where that is left to us, then `fetch_payment`."""
 
     def refund(self, request: RefundRequest) -> RefundUpdate:
-        """Give money back. Again with the same reference: the same refund."""
+        """Refund money. Again with the same reference: the same refund."""

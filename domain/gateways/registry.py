@@ -105,7 +105,7 @@ def gateway_names() -> tuple[str, ...]:
 
 
 def reviews_payments(name: str) -> bool:
-    """Whether a gateway may hold a payment for a review of its own."""
+    """Return whether a gateway may hold a payment for a review of its own."""
     kind = gateway_kinds().get(name)
     return kind is not None and kind.reviews_payments
 

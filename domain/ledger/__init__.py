@@ -1,7 +1,7 @@
-"""The ledger: the only writer of entries, grants, allocations and holds.
+"""Keep the ledger: the only writer of entries, grants, allocations and holds.
 
-Every function takes a session and leaves the commit to whoever called it; every write has an
-actor and an idempotency key. docs/ledger.md tells the rules.
+Every function takes a session and leaves the commit to its caller; every write has an actor and an
+idempotency key. docs/ledger.md has the rules.
 """
 
 from domain.ledger.charges import Charge, ChargeItem, ChargeOutcome, charge, charge_batch

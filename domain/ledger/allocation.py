@@ -1,4 +1,4 @@
-"""Which grants pay: the one rule, for one charge and for a batch of thousands.
+"""Allocate charges to grants: one rule, for one charge and for a batch of thousands.
 
 Burn order: plan credit, voucher credit, goodwill, top-up credit; inside a kind the soonest
 expiry first, then the oldest, then the lowest number. A scoped grant pays for its services only.
@@ -86,12 +86,12 @@ def burn_order(grant: GrantState) -> tuple[int, datetime, datetime, int]:
 
 
 def covers(grant: GrantState, service: str) -> bool:
-    """Whether the grant pays for the service at all."""
+    """Return whether the grant pays for the service at all."""
     return grant.services is None or service in grant.services
 
 
 def is_valid(grant: GrantState, at: datetime) -> bool:
-    """Whether the grant has started and not expired at an instant."""
+    """Return whether the grant has started and not expired at an instant."""
     return (grant.starts_at is None or grant.starts_at <= at) and (
         grant.expires_at is None or at < grant.expires_at
     )

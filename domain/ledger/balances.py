@@ -1,4 +1,4 @@
-"""What an account has: its sum, what of it can be spent now, and the credit it is made of."""
+"""Read an account's balance, the available part of it, and the credit grants behind it."""
 
 from __future__ import annotations
 

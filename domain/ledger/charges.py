@@ -1,4 +1,4 @@
-"""Charging: one charge is a batch of one, and a batch of thousands is one rule in one path."""
+"""Charge usage: one charge is a batch of one, and follows the same path as thousands."""
 
 from __future__ import annotations
 

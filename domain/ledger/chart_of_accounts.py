@@ -1,4 +1,4 @@
-"""The chart of accounts: every account of the journal, once.
+"""Define the chart of accounts: every account of the journal, once.
 
 The codes are defaults: finance maps its own when it exports. Some accounts have one sub-account for
 each gateway or service, written with a dot: 1110.stripe, 4100.gpu-vm.

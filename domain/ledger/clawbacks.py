@@ -1,4 +1,4 @@
-"""Clawbacks: credit that is taken back because its money went back, or was granted wrongly."""
+"""Claw back credit whose money was refunded, or which was granted wrongly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def claw_back_credit(
     paid_micros: int | None = None,
     description_parameters: Mapping[str, Any] | None = None,
 ) -> int:
-    """Take credit of some grants back for a refund or a dispute (`kind`); return the entry.
+    """Claw back credit of some grants for a refund or a dispute (`kind`); return the entry.
 
     The grants are taken in the order given: first what is free of them, then what was spent or is
     held, which becomes debt that only paid credit settles. `paid_micros` is the money that goes
@@ -151,7 +151,7 @@ def _parts(
 
 
 def take_credit(posting: Posting, account: AccountState, part: GrantPart, debt: Debt) -> list[Line]:
-    """Take what is free of a grant, and the rest as a debt.
+    """Claw back what is available of a grant, and the rest as a debt.
 
     The debt's line says how much money stands behind it; what was given for nothing has the tax
     inside it instead, as where a voucher settles a debt.

@@ -1,4 +1,4 @@
-"""Roll-ups: what an account's entries add up to by day, kept with the entries themselves."""
+"""Keep the totals of an account's entries by day, written with the entries themselves."""
 
 from __future__ import annotations
 

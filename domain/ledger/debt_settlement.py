@@ -1,9 +1,9 @@
-"""Credit that was taken back and comes free again belongs to the debt of its taking.
+"""Use clawed-back credit that becomes available again to pay the debt of its clawback.
 
-What was spent or held of a grant when it was taken back became debt. Where that spending is
-reversed, or the hold released, the credit must not be spent a second time: it pays what is owed
-for takings, then relieves the grants that had paid for them, and last undoes their write-off.
-Those three together are all that takings ever made into debt, so there is always enough.
+What was spent or held of a grant when it was clawed back became debt. Where that spending is
+reversed, or the hold released, the credit must not be spent a second time: it pays what is due for
+clawbacks, then relieves the grants that had paid for them, and last undoes their write-off. Those
+three together are all the debt that clawbacks ever created, so there is always enough.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def settlers(session: Session, account: AccountState, debt: Debt) -> list[tuple[
 
 
 def settle_clawbacks(posting: Posting, account: AccountState) -> set[int]:
-    """Let credit that came free after its taking pay for takings.
+    """Pay for clawbacks with credit that became available after its clawback.
 
     Returns the numbers of the grants that were relieved: they hold credit again.
     """
@@ -61,7 +61,7 @@ def settle_clawbacks(posting: Posting, account: AccountState) -> set[int]:
     for grant in [grant for grant in account.burning if grant.clawed_back_micros]:
         amount = min(grant.free_micros, grant.remaining_micros - grant.kept_micros)
         if amount > 0:
-            posting.write_facts()  # what is asked of the database below is to count them
+            posting.write_facts()  # the query below is only to count them
             owed = sum(account.due_micros(debt) for debt in TAKING_DEBTS)
             lines = _relieve(posting, account, grant, max(amount - owed, 0))
             relief = [line for line in lines if line.amount_micros > 0]
@@ -87,7 +87,7 @@ def _settle_debts(
 
 
 def _relieve(posting: Posting, account: AccountState, grant: GrantState, amount: int) -> list[Line]:
-    """Pay what others had paid for takings, as far as they keep it: the newest grant first."""
+    """Relieve grants that paid for clawbacks, as far as they keep it: the newest grant first."""
     lines: list[Line] = []
     for debt in TAKING_DEBTS if amount else ():
         for number, paid in settlers(posting.session, account, debt):
@@ -101,7 +101,7 @@ def _relieve(posting: Posting, account: AccountState, grant: GrantState, amount:
 
 
 def _undo_write_off(posting: Posting, account: AccountState, amount: int) -> None:
-    """Owe again what was written off for takings, the newest first: it is paid after all."""
+    """Restore debt of clawbacks that was written off, the newest first: it is paid after all."""
     key = {"account_id": account.account_id, "causes": [cause for _, cause in TAKING_DEBTS]}
     rows = posting.session.execute(_WRITTEN_OFF, key).all() if amount else ()
     for sequence, service, cause, written_off in rows:

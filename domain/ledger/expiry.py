@@ -1,4 +1,4 @@
-"""What remains of a grant lapses once its time, and the grace for late usage, are over."""
+"""Expire what remains of a grant once its time, and the grace for late usage, are over."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def expire_grants(session: Session, *, actor: Actor, limit: int = 500) -> int:
 
 
 def expire(posting: Posting, account: AccountState, grant: GrantState) -> bool:
-    """Take what is free of an expired grant; return whether there was anything."""
+    """Expire what is available of a grant; return whether there was anything."""
     amount = grant.free_micros
     if amount <= 0 or grant.expires_at is None:
         return False

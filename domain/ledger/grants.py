@@ -1,4 +1,4 @@
-"""Credit comes in: opening an account's ledger, and granting."""
+"""Open an account's ledger, and grant credit."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ VALUES (:account_id, :number, 'overdraft', 0, 0, 0, :priority, :now, 0, true)
 
 
 def open_ledger(session: Session, *, account_id: int) -> None:
-    """Give a new account its balance row and its overdraft grant; the account's service calls."""
+    """Create a new account's balance row and overdraft grant; called by the account's service."""
     parameters = {
         "account_id": account_id,
         "number": OVERDRAFT_NUMBER,

@@ -1,4 +1,4 @@
-"""Holds: credit set aside for work that has begun, then captured, voided or expired."""
+"""Hold credit for work that has begun, then capture, void or expire the hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first answer to every write that is not a charge, given again to whoever repeats it."""
+"""Keep the first result of every write that is not a charge, and return it when it is repeated."""
 
 from __future__ import annotations
 

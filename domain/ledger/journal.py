@@ -1,4 +1,4 @@
-"""Finance postings: balanced lines for what concerns no customer's credit.
+"""Post journal entries of finance: balanced lines for what concerns no customer's credit.
 
 Gateway fees, payouts to the bank, disputes as they open and are won, refunds as they are paid,
 money that was refused and goes back, tax and differences of exchange. What moves credit is in the

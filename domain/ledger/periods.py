@@ -1,4 +1,4 @@
-"""The books of a site, month by month: which day a posting belongs to."""
+"""Determine the posting date from the accounting periods of a site, month by month."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unit of work of the ledger: accounts under their locks, and the facts to write of them.
+"""Collect a unit of work of the ledger: accounts under their locks, and the rows to write.
 
 Services build a posting, post entries into it in memory, and write it once, set-based. Nothing
 else writes entries, allocations, grants, holds or the projections beside them.
@@ -70,7 +70,7 @@ class Posting:
         calls: int = 0,
         quantities: Mapping[str, Decimal | int] | None = None,
     ) -> int:
-        """Give the entry its place in the account and return its sequence.
+        """Assign the entry its place in the account and return its sequence.
 
         `calls` counts the metered calls behind it, and `quantities` says what they used. Raises
         AmountOutOfRange where the balance would be more than the ledger can hold.
@@ -119,7 +119,7 @@ class Posting:
     ) -> Line:
         """Take a positive amount that no grant covers from the overdraft.
 
-        `consideration_micros` is the money that goes back for it, where it is taken back.
+        `consideration_micros` is the money that is refunded for it, where it is clawed back.
         """
         state = account.debts.setdefault(debt, DebtState(0, self.now))
         if state.due_micros == 0:
@@ -138,9 +138,10 @@ class Posting:
         return move(account.overdraft, amount_micros, debt=debt, tax_micros=tax_micros)
 
     def settle_debts(self, account: AccountState) -> None:
-        """Let credit that is free now pay what is owed, oldest debt first, in one entry.
+        """Pay amounts due with credit that is available now, oldest debt first, in one entry.
 
-        Credit that was taken back, and is free again, pays the debt of its taking before.
+        Credit that was clawed back, and is available again, pays the debt of its own clawback
+        first.
         """
         settle_clawbacks(self, account)
         if account.overdraft.remaining_micros == 0:

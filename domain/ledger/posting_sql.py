@@ -1,4 +1,4 @@
-"""The statements of a posting, each for all rows at once."""
+"""Define the SQL statements of a posting, each for all rows at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reversals of what was posted wrongly, and written-off debt."""
+"""Reverse what was posted wrongly, and write off debt."""
 
 from __future__ import annotations
 
@@ -73,13 +73,14 @@ def reverse_entry(
 ) -> int:
     """Reverse a charge or a credit, in whole or in part; return the reversal's sequence.
 
-    `amount_micros` is positive; None takes all that is left. A charge gives back in the opposite
-    order of its burning: debt first (debt that was written off stays so). What reaches an
-    expired grant expires again at once. A credit takes what is free of its grant; what was spent
-    becomes debt, what expired or was taken back before does not. Credit that reaches a grant which
-    was taken back since pays the debt of that taking. With `only_unspent`, and always for an actor
-    who may not reverse paid credit, a credit's reversal ends at what is free of its grant. Raises
-    ReversalExceedsOriginal, NotFound, and InvalidInput for an entry that cannot be reversed.
+    `amount_micros` is positive; None reverses all that is left. A charge is restored in the
+    opposite order of its spending: debt first (debt that was written off stays so). What reaches an
+    expired grant expires again at once. The reversal of a credit takes what is available of its
+    grant; what was spent becomes debt, what expired or was clawed back before does not. Credit that
+    reaches a grant which was clawed back since pays the debt of that clawback. With `only_unspent`,
+    and always for an actor who may not reverse paid credit, a credit's reversal ends at what is
+    available of its grant. Raises ReversalExceedsOriginal, NotFound, and InvalidInput for an entry
+    that cannot be reversed.
     """
     require(actor, "reverse_entry", account_id)
     posting = Posting(session, [account_id], actor)
@@ -302,9 +303,9 @@ def write_off_debt(
     actor: Actor,
     idempotency_key: str,
 ) -> int:
-    """Give up what an account owes, oldest debt first; return the entry's sequence.
+    """Write off an account's amount due, oldest debt first; return the entry's sequence.
 
-    Raises InvalidInput where the amount is not positive or more than is owed.
+    Raises InvalidInput where the amount is not positive or more than is due.
     """
     require(actor, "write_off_debt", account_id)
     posting = Posting(session, [account_id], actor)

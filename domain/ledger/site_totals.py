@@ -1,4 +1,4 @@
-"""What the accounts of a site add up to by day: a queue that postings add to, and its sums.
+"""Total the accounts of a site by day: a queue that postings add to, and its sums.
 
 Charges of a site would wait for each other at one row, so a posting only inserts; a job adds the
 queue to the sums. Who reads takes both, and so sees every charge from its commit on.

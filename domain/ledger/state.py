@@ -1,4 +1,4 @@
-"""An account as a posting sees it, read under its lock."""
+"""Read an account under its lock, as a posting needs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class DebtState:
-    """What is owed for one service and cause, and since when."""
+    """The amount due for one service and cause, and since when."""
 
     due_micros: int
     opened_at: datetime
@@ -78,7 +78,7 @@ class AccountState:
 
     @property
     def debt_micros(self) -> int:
-        """What the account owes, as a positive count."""
+        """The account's amount due, as a positive count."""
         return -self.overdraft.remaining_micros
 
     def day_of(self, instant: datetime) -> date:
@@ -86,11 +86,11 @@ class AccountState:
         return instant.astimezone(self.time_zone).date()
 
     def due_micros(self, debt: tuple[str, str]) -> int:
-        """What is owed of one debt, given by its service and cause."""
+        """Return the amount due of one debt, given by its service and cause."""
         return self.debts[debt].due_micros if debt in self.debts else 0
 
     def add_grant(self, grant: GrantState) -> None:
-        """Take a grant into the account's burn order."""
+        """Add a grant to the account's burn order."""
         self.grants[grant.grant_number] = grant
         if grant.grant_number:
             self.burning.append(grant)
@@ -110,7 +110,7 @@ FROM sites s LEFT JOIN tax_policies t ON t.site_code = s.code
 """
 
 # The clock is read outside of the locking part: once the last lock, which is the last row's, is
-# given. Not for every row, nor the sites, since a batch has a thousand.
+# granted. Not for every row, nor the sites, since a batch has a thousand.
 _LOCK = f"""
 SELECT l.*, CASE WHEN l.account_id = %(last)s THEN clock_timestamp() END,
        CASE WHEN l.account_id = %(last)s THEN ({_SITES}) END
@@ -126,8 +126,8 @@ FROM (
 ) l
 """  # noqa: S608 - constant text
 
-# Of one whose lock was waited for, the row of `accounts` above is from before the wait. Whoever
-# changes a currency that is not locked yet holds the same lock, so here it is the present one.
+# For an account whose lock was waited for, the row of `accounts` above is from before the wait. A
+# change of a currency that is not locked yet takes the same lock, so here it is the present one.
 _CURRENCIES = "SELECT id, currency FROM accounts WHERE id = ANY(%(ids)s::bigint[])"
 
 GRANT_COLUMNS = """r.account_id, r.grant_number, r.kind, r.amount_micros, r.consideration_micros,
@@ -155,10 +155,10 @@ WHERE account_id = ANY(%(ids)s::bigint[]) AND due_micros > 0
 def lock_accounts(
     session: Session, account_ids: Iterable[int]
 ) -> tuple[dict[int, AccountState], datetime]:
-    """Lock the accounts in id order; return their states, and what time it was then.
+    """Lock the accounts in id order; return their states, and the time after the last lock.
 
-    Whoever posts holds these locks until its transaction ends, so that every account's entries
-    have one order. What is read here is read after the locks were given. Raises NotFound where an
+    The caller holds these locks until its transaction ends, so that every account's entries have
+    one order. What is read here is read after the locks were granted. Raises NotFound where an
     account is missing.
     """
     ids = sorted(set(account_ids))
@@ -214,7 +214,7 @@ def _rules_of(sites: Iterable[Sequence[Any]]) -> dict[str, _Site]:
 
 
 def load_grants(session: Session, account: AccountState, numbers: Iterable[int]) -> None:
-    """Take grants that are spent, and so were not read with the open ones, into the state."""
+    """Load spent grants, which were not read with the open ones, into the state."""
     missing = [number for number in numbers if number not in account.grants]
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""The monthly statement: what there was, everything that was posted, and what there is.
+"""Build the monthly statement: opening balance, everything posted, closing balance.
 
 A statement goes by the account's sequence and by when entries were posted, in the site's zone:
 its entries are a whole run of the ledger, so that each month opens with what the one before

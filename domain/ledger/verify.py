@@ -1,4 +1,4 @@
-"""Proof of the ledger: everything that is cached or derived, computed again and compared."""
+"""Verify the ledger: compute everything that is cached or derived again, and compare."""
 
 from __future__ import annotations
 

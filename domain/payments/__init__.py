@@ -1,7 +1,7 @@
-"""Money in, once: payments from the first click to credit, refunds, disputes and documents.
+"""Handle payments from checkout to credit, refunds, disputes and documents.
 
-Services that take a `sessionmaker` speak to a gateway between transactions; all others are one
-transaction of whoever calls them. docs/payments.md tells the rules.
+Services that take a `sessionmaker` call a gateway between transactions; all others run in the
+transaction of their caller. docs/payments.md has the rules.
 """
 
 from db.models import PaymentState

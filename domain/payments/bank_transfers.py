@@ -1,8 +1,8 @@
-"""Money on the bank account: one person of finance records it, and another approves it.
+"""Record bank transfers: one finance member records the money, another approves it.
 
-An approved transfer becomes a payment like any other and is credited through the same door. One
-line of the bank's is one transfer: its reference counts once, however it is spaced and dashed, and
-may hold nothing that looks like another one's.
+An approved transfer becomes a payment like any other and is credited by the same functions. One
+line of the bank statement is one transfer: its reference counts once, however it is spaced and
+dashed, and may hold no look-alike of another character.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class TransferLooksRepeated(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class RecordedTransfer:
-    """A transfer as staff see it; names of people are those that facts keep."""
+    """A transfer as staff see it; people are named as the audit log names them."""
 
     transfer_id: int
     account_id: int
@@ -91,10 +91,10 @@ class RecordedTransfer:
 def checked_reference(reference: str) -> str:
     """Return a bank's reference in the characters that banks send, with single spaces.
 
-    Full-width letters, dashes of any kind and characters that nobody sees come from what it was
-    copied out of or typed by. Raises InvalidInput("bank_reference"): "control_characters", "empty",
-    "not_from_a_bank" for any other character, such as a Cyrillic letter that looks like a Latin
-    one, or "too_long".
+    Full-width letters, dashes of any kind and invisible characters come from the source that it was
+    copied from or the keyboard. Raises InvalidInput("bank_reference"): "control_characters",
+    "empty", "not_from_a_bank" for any other character, such as a Cyrillic letter that looks like a
+    Latin one, or "too_long".
     """
     check_text(bank_reference=" ".join(reference.split()))
     seen = " ".join("".join(map(_as_banks_send, reference)).split())
@@ -137,12 +137,12 @@ def record_transfer(
     actor: Actor,
     is_confirmed: bool = False,
 ) -> int:
-    """Write a transfer down for somebody else to approve; return its id.
+    """Record a transfer for another person to approve; return its id.
 
-    The bank's reference is the key: the same again, with the same facts, answers the first id.
+    The bank's reference is the key: the same again, with the same facts, returns the first id.
     Raises InvalidInput, NotFound, Conflict("no_billing_profile") and, for a reference that another
-    transfer has, Conflict("line_is_taken"); DutiesConflict for who set a rate of the currency; and
-    TransferLooksRepeated, unless `is_confirmed`, for the same amount on the same day.
+    transfer has, Conflict("line_is_taken"); DutiesConflict for a person who set a rate of the
+    currency; and TransferLooksRepeated, unless `is_confirmed`, for the same amount on the same day.
     """
     require(actor, "record_transfer", account_id)
     reference, remark = checked_reference(bank_reference), remark.strip()
@@ -200,12 +200,12 @@ def _check_day(received_on: date, today: date) -> None:
 
 
 def _zone_of(session: Session, account: Account) -> ZoneInfo:
-    """Return the zone by whose days the account's bank goes."""
+    """Return the time zone in which the days of the account's bank are counted."""
     return ZoneInfo(session.get_one(Site, account.site_code).time_zone)
 
 
 def _received_at(session: Session, row: BankTransfer) -> datetime:
-    """Return the noon of the day on which a transfer came, by the clock of its site."""
+    """Return the noon of the day on which a transfer was received, by the clock of its site."""
     zone = _zone_of(session, session.get_one(Account, row.account_id))
     return datetime.combine(row.received_on, time(12), tzinfo=zone)
 
@@ -221,7 +221,7 @@ def _check_amount(amount: Money, currency: str) -> None:
 
 
 def _checked_type(evidence: Evidence) -> str:
-    """Return what the file is, by its content; refuse what may hold a card's number."""
+    """Return the file's type, by its content; reject a file that may hold a card number."""
     if len(evidence.content) > MAX_EVIDENCE_BYTES:
         raise InvalidInput("evidence", "too_large", maximum=MAX_EVIDENCE_BYTES)
     for start, kind in _TYPES.items():
@@ -237,7 +237,7 @@ def _same_line(session: Session, row: BankTransfer) -> int | None:
     known = session.scalars(
         select(BankTransfer)
         .where(
-            # Of some that were recorded under an older rule their number stands behind.
+            # Those recorded under an older rule have their number appended.
             or_(
                 compared == row.normalised_reference, compared.like(f"{row.normalised_reference}#%")
             ),
@@ -274,10 +274,11 @@ def _similar(session: Session, row: BankTransfer) -> BankTransfer | None:
 def decide_transfer(
     session: Session, *, transfer_id: int, is_approved: bool, actor: Actor
 ) -> int | None:
-    """Approve a transfer, which credits it, or refuse it; return the payment's id, if any.
+    """Approve a transfer, which credits it, or reject it; return the payment's id, if any.
 
-    The same person's same decision changes nothing. Raises NotAuthorised for whoever recorded it,
-    AlreadyDecided where somebody decided, and Conflict where it cannot be credited.
+    The same person's same decision again has no effect. Raises NotAuthorised for the person who
+    recorded it, AlreadyDecided where another person has decided, and Conflict where it cannot be
+    credited.
     """
     require(actor, "decide_transfer")
     row = session.get(BankTransfer, transfer_id, with_for_update=True, populate_existing=True)
@@ -332,7 +333,7 @@ def _credit(session: Session, row: BankTransfer, actor: Actor) -> int:
         occurred_at=_received_at(session, row),
     )
     apply_payment_update(session, payment, update, actor=GATEWAY_ACTOR)
-    payment.next_check_at = None  # there is nobody to ask
+    payment.next_check_at = None  # there is no gateway to query
     return payment.id
 
 

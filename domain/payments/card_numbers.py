@@ -1,4 +1,4 @@
-"""Whether a file holds the number of a payment card, in time that grows with its length alone.
+"""Find payment card numbers in a file, in time that grows with its length alone.
 
 A card number is 13 to 19 digits that begin as a card scheme's numbers do and end with the right
 check digit (Luhn). It is found as it is written: as digits that stand together, in the groups that
@@ -44,7 +44,7 @@ _DOUBLED = bytes.maketrans(bytes(range(10)), bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9
 
 
 def has_card_number(content: bytes) -> bool:
-    """Whether a file holds a card number, or more numbers of that form than are checked."""
+    """Return whether a file holds a card number, or more such numbers than are checked."""
     checked: set[bytes] = set()
     for candidate in _candidates(content):
         if candidate in checked or _SCHEME.fullmatch(candidate) is None:

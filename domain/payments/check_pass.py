@@ -1,4 +1,4 @@
-"""One pass over what is due: gateways are asked side by side, each within its time."""
+"""Run one pass over what is due: gateways are queried side by side, each within its time."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def check_due(
     deadline_seconds: int = PASS_DEADLINE_SECONDS,
     on_failure: Callable[[str], None] | None = None,
 ) -> str:
-    """Ask about every payment that is due and send refunds that wait; return what was done.
+    """Query every payment that is due and send refunds that wait; return what was done.
 
-    Gateways are asked side by side, each for about `deadline_seconds`; the rest stays due. What
-    belongs to a gateway that is not among them is left alone. `on_failure` is given the name of
-    the gateway at each failure. Raises NotAuthorised unless the actor may ask for every account.
+    Gateways are queried side by side, each for about `deadline_seconds`; the rest stays due. What
+    belongs to a gateway that is not among them is not touched. `on_failure` is given the name of
+    the gateway at each failure. Raises NotAuthorised unless the actor may query every account.
     """
     require(actor, "ask_gateway")
     passes = [
@@ -151,7 +151,7 @@ class _Pass:
             payment = lock_payment(session, payment_id)
             now = clock.now(session)
             if payment is None or payment.next_check_at is None or payment.next_check_at > now:
-                return None  # somebody else asked meanwhile
+                return None  # queried by another process meanwhile
             back_off(payment, now)
             return prepare_question(session, payment, now, is_due=True)
 
@@ -183,7 +183,7 @@ def _claim_refund(session: Session, due: DueRefund) -> bool:
     is_due = refund.next_check_at is not None and refund.next_check_at <= now
     is_as_found = refund.state == ("pending" if due.is_sent else "requested")
     if payment is None or not is_due or not is_as_found:
-        return False  # somebody else took it meanwhile
+        return False  # taken by another process meanwhile
     if not due.is_sent and _is_unanswered(session, payment, refund, now):
         refund.next_check_at = None
         details = {"refund": refund.id}
@@ -195,7 +195,7 @@ def _claim_refund(session: Session, due: DueRefund) -> bool:
 
 
 def _is_unanswered(session: Session, payment: Payment, refund: Refund, now: datetime) -> bool:
-    """Whether a refund was sent for so long that a person decides.
+    """Return whether a refund was sent so long ago that a person decides.
 
     The days in which it was held for the one before it do not count.
     """

@@ -1,6 +1,6 @@
-"""When a gateway is asked about a payment or a refund again: arithmetic alone.
+"""Compute when a gateway is queried next for a payment or a refund.
 
-The moments follow from the payment alone, so that whoever changes it can plan the next question.
+The times follow from the payment alone, so that any code that changes it can plan the next query.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
 
 
 def next_check_after_failure(payment: Payment, now: datetime) -> datetime | None:
-    """Return when to ask again where the question failed, or its answer could not be processed.
+    """Return when to query again after a query failed, or its response could not be processed.
 
     Later and later by `payment.checks`, and no later than the payment's own time. Never again,
-    None, once there is nothing left to ask for a month.
+    None, once there has been nothing left to query for a month.
     """
     planned = next_check(payment, now)
     if planned is None and not _is_worth_retrying(payment, now):
@@ -86,7 +86,7 @@ def next_check_after_failure(payment: Payment, now: datetime) -> datetime | None
 
 
 def failure_wait(payment: Payment) -> timedelta:
-    """Return how long a payment is left alone after a question that failed, or failed in part."""
+    """Return how long a payment is not queried after a query that failed, or failed in part."""
     return _step(_FAILURE_WAITS, payment.checks)
 
 

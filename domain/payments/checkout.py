@@ -1,4 +1,4 @@
-"""A payment begins: what is to be paid is written down, then the gateway expects it.
+"""Create payments: record what is to be paid, then create the gateway's checkout.
 
 The intent is committed before the gateway is called, and the outcome after it. The reference is
 the idempotency key at the gateway, so that a second try meets the same checkout.
@@ -48,7 +48,7 @@ _LANGUAGES = frozenset({"en", "vi", "ja"})
 
 @dataclass(frozen=True, slots=True)
 class StartedPayment:
-    """A payment that was written down; `reference` names it in addresses."""
+    """A payment that was created; `reference` names it in addresses."""
 
     payment_id: int
     reference: str
@@ -66,12 +66,12 @@ def start_payment(
     actor: Actor,
     idempotency_key: str,
 ) -> StartedPayment:
-    """Write down that somebody is about to pay for so much credit; repeated, answer the same.
+    """Create a payment for an amount of credit; repeated, return the same payment.
 
     `quote_id` is the locked price where the method's currency is not the account's. Raises
     InvalidInput for an amount outside the limits, a method that the country does not have, or a
-    consent that is not the present one; Conflict without a profile, or for a quote that lapsed
-    or was used; NotFound and NotAuthorised for those who may not pay; RateLimited.
+    consent that is not the present one; Conflict without a profile, or for a quote that expired or
+    was used; NotFound and NotAuthorised for those who may not pay; RateLimited.
     """
     require(actor, "pay", account_id)
     check_text(idempotency_key=idempotency_key)
@@ -242,7 +242,7 @@ def open_checkout(
     customer_ip: str,
     actor: Actor,
 ) -> str:
-    """Have the gateway expect a payment that was written down, and return where to pay it.
+    """Create the gateway's checkout of a recorded payment, and return where to pay it.
 
     Raises GatewayUnavailable where it does not answer: the same payment may be tried again.
     Where it refuses, the payment has failed and GatewayRefused is raised.

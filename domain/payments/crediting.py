@@ -1,4 +1,4 @@
-"""Credit for money that has come, once and no more than was paid."""
+"""Grant credit for money received, once and no more than was paid."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ STEP_COLUMNS = ("account_id", "payment_id", "kind", "actor", "details")
 
 
 def credit_money(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
-    """Give a locked payment's credit, in the transaction that says that its money came."""
+    """Grant a locked payment's credit, in the transaction that records its money as received."""
     found = find_before_credit(session, payment, update.gateway_payment_id)
     credit(session, payment, update, found, actor)
 
 
 @dataclass(frozen=True, slots=True)
 class _BeforeCredit:
-    """What is asked of the database about a payment that is locked and about to be credited."""
+    """What is read from the database about a locked payment that is about to be credited."""
 
     now: datetime
     is_credited_elsewhere: bool
@@ -87,7 +87,7 @@ class _BeforeCredit:
 def find_before_credit(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> _BeforeCredit:
-    """Return what was known of a payment before its credit, all in one statement."""
+    """Return what was known of a payment before its credit, in one statement."""
     session.flush()
     [(instant, *found)] = fetch_rows(
         session,
@@ -104,10 +104,10 @@ def credit(
 ) -> None:
     """Credit a payment, or put its money under review."""
     now = found.now
-    # A gateway's clock may be wrong; nothing was paid before the payment was begun.
+    # A gateway's clock may be wrong; nothing was paid before the payment was created.
     begun_at = payment.created_at if payment.gateway != BANK else now - MAX_TRANSFER_TIME
     paid_at = max(min(update.occurred_at or now, now), min(begun_at, now))
-    # Before the account, as whoever redeems a code does.
+    # Before the account, as redeeming a code does.
     packs = lock_packs(session, payment, at=now) if found.has_campaigns else []
     record_instrument(session, payment, update)
     ledger.add_grant(
@@ -134,7 +134,7 @@ def _credited(
     credited_at: datetime,
     actor: Actor,
 ) -> list[Statement]:
-    """Return what is written of a payment with its credit: its row, the credit and the step."""
+    """Return what is written for a payment with its credit: its row, the credit and the step."""
     details = {"entry": posted.entry_sequence, "was": payment.state, "method": update.method}
     keep_method(payment, update)
     payment.state = PaymentState.SUCCEEDED
@@ -145,7 +145,7 @@ def _credited(
     payment.credited_at = credited_at
     payment.entry_sequence = posted.entry_sequence
     payment.grant_number = posted.grant_number
-    # For what the gateway tells only after a while: its fee, and later refunds and disputes.
+    # For what the gateway reports only later: its fee, refunds and disputes.
     payment.next_check_at = next_check(payment, credited_at)
     key = (payment.account_id, payment.id)
     amounts = (payment.credit_micros, payment.pay_micros, credited_at)
@@ -159,7 +159,7 @@ def _credited(
 
 
 def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:
-    """Book refunds and disputes that were told before the money was credited."""
+    """Book refunds and disputes that were reported before the money was credited."""
     session.flush()
     refunds = select(Refund).where(Refund.payment_id == payment.id).order_by(Refund.id)
     for refund in session.scalars(refunds).all():
@@ -172,7 +172,7 @@ def _apply_kept(session: Session, payment: Payment, actor: Actor) -> None:
 
 
 def record_instrument(session: Session, payment: Payment, update: PaymentUpdate) -> None:
-    """Remember what a payment was made with, as a digest."""
+    """Store what a payment was made with, as a digest."""
     fraud_signals.record_instrument(
         session,
         account_id=payment.account_id,
@@ -182,7 +182,7 @@ def record_instrument(session: Session, payment: Payment, update: PaymentUpdate)
 
 
 def keep_method(payment: Payment, update: PaymentUpdate) -> None:
-    """Keep the method and the reference that the gateway tells of a payment."""
+    """Store the method and the reference that the gateway reports for a payment."""
     payment.method = update.method or payment.method
     if payment.gateway_reference is None and update.gateway_reference:
         payment.gateway_reference = update.gateway_reference

@@ -1,4 +1,4 @@
-"""Where the money and the credit of a payment differ, and refunds that wait for a person.
+"""Find payments whose money and credit differ, and refunds that wait for a person.
 
 Credit without money and money without credit are both 0, or stand here with their amounts.
 """

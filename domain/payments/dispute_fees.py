@@ -1,4 +1,4 @@
-"""Fees that a gateway takes for a dispute, posted once and by their differences."""
+"""Post the fees that a gateway takes for a dispute, once and by their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A customer's bank asks a payment back: the account is frozen, and credit goes when it is lost."""
+"""Handle disputes: freeze the account when one opens, claw back the credit when it is lost."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _INQUIRIES = {
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """What the row of a dispute says from now on."""
+    """The state of a dispute's row from now on."""
 
     state: str
     pay_micros: int
@@ -67,10 +67,10 @@ class _Standing:
 def apply_dispute(
     session: Session, payment: Payment, update: DisputeUpdate, *, actor: Actor
 ) -> Outcome:
-    """Open, lose or win a dispute of a locked payment, or open it again for an appeal.
+    """Open, lose or win a dispute of a locked payment, or reopen it for an appeal.
 
-    An inquiry is told to staff: no money moves, so nothing is frozen or posted. Before the payment
-    is credited a dispute is written down, and booked with the credit.
+    An inquiry is reported to staff: no money moves, so nothing is frozen or posted. Before the
+    payment is credited a dispute is recorded, and booked with the credit.
     """
     if update.state in _INQUIRIES:
         return _note_inquiry(session, payment, update, actor)
@@ -82,7 +82,7 @@ def apply_dispute(
     if dispute is not None:
         session.refresh(dispute)
         is_ended = dispute.state != DisputeState.OPEN.value
-        # Finance has ended it, or the gateway itself by a code that is known.
+        # Finance has closed it, or the gateway itself by a known code.
         if _is_old(dispute, update) or (is_ended and update.unknown_outcome is not None):
             return Outcome.REPEATED
     else:
@@ -100,17 +100,17 @@ def apply_dispute(
 def deny_money(
     session: Session, payment: Payment, update: PaymentUpdate, *, actor: Actor
 ) -> Outcome:
-    """Claw back the credit of a capture that the gateway denied after it had called it paid."""
+    """Claw back the credit of a capture that the gateway denied after reporting it as paid."""
     if update.gateway_payment_id is None:
         raise ValueError("a denial names the money")
     paid_at, denied_at = payment.paid_at, update.occurred_at
     if (
         paid_at is not None
         and denied_at is not None
-        # From before the payment was begun, it only says that the gateway's clock is slow.
+        # From before the payment was created, it only shows that the gateway's clock is slow.
         and payment.created_at <= denied_at < paid_at
     ):
-        return Outcome.REPEATED  # it was paid since
+        return Outcome.REPEATED  # paid since
     return apply_dispute(session, payment, _denial(payment, update, DisputeState.LOST), actor=actor)
 
 
@@ -141,9 +141,9 @@ def _denial(payment: Payment, update: PaymentUpdate, state: DisputeState) -> Dis
 def _find(
     session: Session, payment: Payment, update: DisputeUpdate
 ) -> tuple[Dispute | None, Dispute | None]:
-    """Return the payment's row of a dispute, by either name, or else that of another payment.
+    """Return the payment's row of a dispute, by either id, or else that of another payment.
 
-    Each name is one dispute's, so that of both names only one can be the payment's.
+    Each id belongs to one dispute, so only one with both ids can be the payment's.
     """
     rows = session.scalars(
         select(Dispute)
@@ -174,10 +174,10 @@ def _report_of_another(
 def _report_unknown_outcome(
     session: Session, payment: Payment, dispute: Dispute, update: DisputeUpdate, actor: Actor
 ) -> bool:
-    """Have finance end a dispute that the gateway ended with a code that is not known."""
+    """Have finance close a dispute that the gateway closed with an unknown code."""
     if update.unknown_outcome is None:
         return False
-    named = {"gateway_dispute": dispute.gateway_dispute_id}  # an update may use its other name
+    named = {"gateway_dispute": dispute.gateway_dispute_id}  # an update may use its other id
     details = {**_by_gateway(update), **named, "code": update.unknown_outcome}
     return report_discrepancy(session, payment, UNKNOWN_OUTCOME, actor=actor, details=details)
 
@@ -193,7 +193,7 @@ def _by_gateway(update: DisputeUpdate) -> dict[str, object]:
 def find_open_dispute(
     session: Session, payment: Payment, gateway_dispute_id: str
 ) -> Dispute | None:
-    """Return a dispute of a payment that waits for its end, or None."""
+    """Return a dispute of a payment that waits for its outcome, or None."""
     return session.scalars(
         select(Dispute).where(
             Dispute.payment_id == payment.id,
@@ -206,7 +206,7 @@ def find_open_dispute(
 def end_dispute(
     session: Session, payment: Payment, dispute: Dispute, *, is_lost: bool, actor: Actor
 ) -> None:
-    """End an open dispute of a locked payment, as a person read it at the gateway."""
+    """Close an open dispute of a locked payment as a person read its outcome at the gateway."""
     update = DisputeUpdate(
         gateway_dispute_id=dispute.gateway_dispute_id,
         state=DisputeState.LOST if is_lost else DisputeState.WON,
@@ -232,7 +232,7 @@ def _note_inquiry(
 
 # ── What counts ───────────────────────────────────────────────────────────────────────────────
 def _write_down(session: Session, payment: Payment, update: DisputeUpdate) -> Dispute:
-    """Write a dispute down as open, for all that is disputed; nothing of it is booked yet."""
+    """Record a dispute as open, for all that is disputed; nothing of it is booked yet."""
     now = clock.now(session)
     dispute = Dispute(
         account_id=payment.account_id,
@@ -260,7 +260,7 @@ def _write_down(session: Session, payment: Payment, update: DisputeUpdate) -> Di
 
 
 def _disputed_micros(payment: Payment, update: DisputeUpdate) -> int:
-    """Return what is disputed in the currency that was paid; all of it where another is named.
+    """Return the disputed amount in the currency that was paid; all of it where another is named.
 
     It may be more than was paid, by a bank's own rate for instance: that is lost all the same.
     """
@@ -270,7 +270,7 @@ def _disputed_micros(payment: Payment, update: DisputeUpdate) -> int:
 
 
 def _lost_micros(payment: Payment, update: DisputeUpdate, disputed: int) -> int:
-    """Return the part that the customer got, where the dispute is over."""
+    """Return the part that the customer got, where the dispute is closed."""
     if update.lost is None:
         return disputed if update.state is DisputeState.LOST else 0
     if update.lost.currency == payment.pay_currency:
@@ -284,9 +284,9 @@ def _lost_micros(payment: Payment, update: DisputeUpdate, disputed: int) -> int:
 
 
 def _is_news(payment: Payment, dispute: Dispute, update: DisputeUpdate) -> bool:
-    """Whether a statement that is not old says another thing than where the dispute stands.
+    """Return whether a statement that is not old differs from the dispute's state.
 
-    Of two ends of the same moment the greater loss counts.
+    Of two outcomes of the same moment the greater loss counts.
     """
     is_open = update.state is DisputeState.OPEN
     was_open = dispute.state == DisputeState.OPEN.value
@@ -305,9 +305,9 @@ def _is_news(payment: Payment, dispute: Dispute, update: DisputeUpdate) -> bool:
 
 
 def _is_old(dispute: Dispute, update: DisputeUpdate) -> bool:
-    """Whether a statement is older than what is known.
+    """Return whether a statement is older than what is known.
 
-    Of two statements of the same moment the end counts; one without a time reopens nothing.
+    Of two statements of the same moment the outcome counts; one without a time reopens nothing.
     """
     is_less = update.state is DisputeState.OPEN and dispute.state != DisputeState.OPEN.value
     if update.stated_at is None:
@@ -320,7 +320,7 @@ def _is_old(dispute: Dispute, update: DisputeUpdate) -> bool:
 
 
 def _merge_reversals(session: Session, payment: Payment, dispute: Dispute) -> None:
-    """Make what the gateway took by itself, before it told of the dispute, a part of it."""
+    """Merge into a dispute the reversals that the gateway made before it reported the dispute."""
     rows = session.scalars(
         select(Refund)
         .where(
@@ -348,7 +348,7 @@ def _move(
     *,
     is_new: bool,
 ) -> None:
-    """Bring a dispute to where the gateway says that it stands."""
+    """Move a dispute to the state that the gateway reports."""
     was = None if is_new else dispute.state
     disputed = max(_disputed_micros(payment, update), 0)
     is_open = update.state is DisputeState.OPEN
@@ -387,7 +387,7 @@ def _move(
 def _book(
     session: Session, payment: Payment, dispute: Dispute, standing: _Standing, actor: Actor
 ) -> int | None:
-    """Book where a dispute stands now: what is held, what the customer got, the freeze.
+    """Book the present state of a dispute: what is held, what the customer got, the freeze.
 
     Returns:
         The entry of the credit that followed, or None where none did.
@@ -424,7 +424,7 @@ def _book(
 
 
 def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, actor: Actor) -> None:
-    """Book a dispute that was told before its payment was credited."""
+    """Book a dispute that was reported before its payment was credited."""
     standing = _Standing(dispute.state, dispute.pay_micros, dispute.lost_micros, dispute.closed_at)
     _book(session, payment, dispute, standing, actor)
 

@@ -1,4 +1,4 @@
-"""Who may both set rates and record transfers: nobody, in one currency."""
+"""Keep setting rates and recording transfers in one currency with different people."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class DutiesConflict(Conflict):
-    """One person sets the rate of a currency or records transfers in it, and not both."""
+    """One person may set the rate of a currency or record transfers in it, but not both."""
 
     def __init__(self, reason: str, currency: str) -> None:
-        """Say which side is theirs ("own_rate", "own_transfer"), and in which currency."""
+        """Set which duty the person has ("own_rate", "own_transfer"), and in which currency."""
         super().__init__(reason)
         self.currency = currency
 
@@ -48,7 +48,7 @@ def check_own_transfers(session: Session, base: str, quoted: str, actor: Actor) 
 
 
 def _currencies_of_transfers(session: Session, name: str) -> frozenset[str]:
-    """Return the currencies of the undecided transfers that somebody recorded."""
+    """Return the currencies of the undecided transfers that a person recorded."""
     own = select(BankTransfer.currency).where(
         BankTransfer.requested_by == name, BankTransfer.state == "requested"
     )
@@ -64,7 +64,7 @@ def find_currencies_without_rates(session: Session, *, actor: Actor) -> frozense
 
 
 def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
-    """Let the actor record a bank transfer in a currency of which they set no rate.
+    """Check that the actor set no rate of the currency of a bank transfer to record.
 
     Raises DutiesConflict where a rate from or to the currency that they requested or approved
     waits, or is in force and still serves.
@@ -74,7 +74,7 @@ def check_own_rates(session: Session, *, currency: str, actor: Actor) -> None:
 
 
 def may_record_transfers(session: Session, *, currency: str, actor: Actor) -> bool:
-    """Whether the actor set no rate of a currency that keeps them from recording transfers."""
+    """Return whether no rate that the actor set keeps them from recording transfers."""
     require(actor, "record_transfer")
     return not _has_own_rate(session, audit.actor_name(actor), currency)
 
@@ -92,7 +92,7 @@ def _has_own_rate(session: Session, name: str, currency: str) -> bool:
 
 
 def _lock_duties(session: Session, actor: Actor) -> str:
-    """Have what a person does on both sides wait for each other; return their name in facts."""
+    """Lock a person's actions on both sides against each other; return their audit log name."""
     name = audit.actor_name(actor)
     session.execute(_LOCK_DUTIES, {"name": name})
     return name

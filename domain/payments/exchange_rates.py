@@ -1,17 +1,18 @@
-"""Rates of exchange that finance keeps, and quotes that are locked for a payment.
+"""Keep the exchange rates of finance, and lock quotes for payments.
 
-A rate says what one unit of the currency that is paid costs in the currency that is credited. One
-person proposes it and another approves; a first rate, and one that moved far, needs an
-administrator, and the far one a reason. A rate that was proposed before the one in force is not
-approved any more: it would replace, without a word, what people decided since. The margin is ours
-and is shown. What is credited is fixed, and what is paid is rounded up to the smallest coin.
+A rate states what one unit of the currency that is paid costs in the currency that is credited. One
+person requests it and another approves it; a first rate, and one that is far from the rate in
+force, needs an administrator, and the latter also a reason. A rate that was requested before the
+one in force can no longer be approved: it would silently replace a later decision. The margin is
+ours and is shown. The amount credited is fixed, and the amount paid is rounded up to the smallest
+unit of the currency.
 
-Whoever sets the rate of a currency records no bank transfers in it: one person could make money of
-both. Nobody requests or approves a rate while a transfer in one of its currencies that they
-recorded is undecided, nor records one while a rate that they requested or approved waits or is in
-force.
+The same person never both sets the rate of a currency and records bank transfers in it, since they
+could profit from the combination. A person may not request or approve a rate while a transfer in
+one of its currencies that they recorded is undecided, nor record one while a rate that they
+requested or approved is waiting or in force.
 
-A rate serves until two hours after its own time of day on the next business day of the countries
+A rate is valid until two hours after its own time of day on the next business day of the countries
 of both currencies, by the clock of the site whose currency is credited.
 """
 
@@ -58,10 +59,10 @@ _EXACT = Context(prec=60)
 class Distance:
     """How far a rate is from the one in force; the percents are signed, with two decimals.
 
-    `percent` is that of the rate, `price_percent` that of what is paid for the same credit, which
-    the margin is part of. The effective rates are what is left after the margin, and
-    `effective_percent` how far they are apart. `is_far` is decided by the exact figures of the
-    rates and the effective rates.
+    `percent` compares the rates, `price_percent` what is paid for the same credit, which includes
+    the margin. The effective rates are what is left after the margin, and `effective_percent` how
+    far they are apart. `is_far` is decided by the exact figures of the rates and the effective
+    rates.
     """
 
     rate_in_force: Decimal
@@ -76,7 +77,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """So much of a currency for so much credit, at a rate that includes the margin."""
+    """An amount of one currency for an amount of credit, at a rate that includes the margin."""
 
     id: int
     account_id: int
@@ -90,10 +91,10 @@ class Quote:
 
 
 class RateSuperseded(Conflict):
-    """Another rate of the pair, proposed later, is in force already."""
+    """A rate of the pair that was requested later is already in force."""
 
     def __init__(self, newer: Rate) -> None:
-        """Give the rate that is in force."""
+        """Set the rate that is in force."""
         super().__init__("newer_rate_in_force")
         self.newer = newer
 
@@ -110,11 +111,11 @@ def request_rate(
     actor: Actor,
     reason: str = "",
 ) -> int:
-    """Write down a rate for somebody else to approve; return its id.
+    """Request approval of a rate by another person; return the rate's id.
 
     A rate that is more than FAR_PERCENT from the one in force, alone or with its margin, needs a
-    reason. Repeating a proposal that waits answers its id. Raises InvalidInput, and DutiesConflict
-    for who recorded a transfer in one of the currencies that is undecided.
+    reason. Repeating a request that waits returns its id. Raises InvalidInput, and DutiesConflict
+    for a person who recorded a transfer in one of the currencies that is undecided.
     """
     require(actor, "request_rate")
     check_text(source=source)
@@ -167,13 +168,13 @@ def _check(base: str, quoted: str, rate: Decimal, margin_basis_points: int) -> N
 
 
 def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Actor) -> None:
-    """Approve a proposed rate, which puts it in force, or refuse it; again: no effect.
+    """Approve a requested rate, which puts it in force, or reject it; again: no effect.
 
-    Raises NotAuthorised for whoever proposed it, and for all but administrators where it is the
-    first of its pair or far from the one in force; AlreadyDecided where somebody decided;
-    RateSuperseded where one that was proposed later is in force, which it would replace;
-    Conflict("rate_moved_meanwhile") where it is far now, and was not when it was proposed; and
-    DutiesConflict for who recorded a transfer in one of its currencies that is undecided.
+    Raises NotAuthorised for the person who requested it, and for all but administrators where it is
+    the first of its pair or far from the one in force; AlreadyDecided where another person has
+    decided; RateSuperseded where one that was requested later is in force, which it would replace;
+    Conflict("rate_moved_meanwhile") where it is far now, and was not when it was requested; and
+    DutiesConflict for a person who recorded a transfer in one of its currencies that is undecided.
     """
     require(actor, "decide_rate")
     row = _lock_pair(session, rate_id)
@@ -193,7 +194,7 @@ def decide_rate(session: Session, *, rate_id: int, is_approved: bool, actor: Act
 
 
 def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:
-    """Return a rate; whoever decides about another of its pair waits until the transaction ends."""
+    """Return a rate, with its pair locked against other decisions until the transaction ends."""
     row = session.get(ExchangeRate, rate_id)
     if row is None:
         raise NotFound("rate")
@@ -211,13 +212,13 @@ def _lock_pair(session: Session, rate_id: int) -> ExchangeRate:
 
 
 def _newer_in_force(session: Session, base: str, quoted: str, rate_id: int) -> ExchangeRate | None:
-    """Return the rate in force where it was proposed after this one."""
+    """Return the rate in force where it was requested after this one."""
     found = in_force(session, base, quoted)
     return found if found is not None and found.id > rate_id else None
 
 
 def find_newer_rate(session: Session, *, rate: Rate, actor: Actor) -> Rate | None:
-    """Return, for staff, the rate in force that keeps a proposed one from being approved."""
+    """Return, for staff, the rate in force that keeps a requested one from being approved."""
     require(actor, "see_rates")
     found = _newer_in_force(session, rate.base_currency, rate.quote_currency, rate.id)
     return None if found is None else row_of(found)
@@ -237,7 +238,7 @@ def _may_approve(actor: Actor, distance: Distance | None) -> bool:
 
 
 def count_rates_to_approve(session: Session, *, actor: Actor) -> int:
-    """Return how many rates wait for this person, who may approve them, to decide."""
+    """Return how many rates wait for a decision by this person, who may approve them."""
     require(actor, "decide_rate")
     waiting = session.scalars(
         select(ExchangeRate).where(
@@ -248,7 +249,7 @@ def count_rates_to_approve(session: Session, *, actor: Actor) -> int:
 
 
 def load_rate(session: Session, *, rate_id: int, actor: Actor) -> None:
-    """Put a rate in force that comes with the product's own data, such as a demo's."""
+    """Put a rate in force that is part of the product's own data, such as a demo's."""
     require(actor, "load_rate")
     row = session.get(ExchangeRate, rate_id, with_for_update=True)
     if row is None:
@@ -356,7 +357,7 @@ def list_rates(session: Session, *, actor: Actor, limit: int = 100) -> tuple[Rat
 def make_quote(
     session: Session, *, account_id: int, credit: Money, pay_currency: str, actor: Actor
 ) -> Quote:
-    """Lock a price for a quarter of an hour, for somebody who may pay for the account."""
+    """Lock a price for fifteen minutes, for a person who may pay for the account."""
     require(actor, "pay", account_id)
     rate = rate_in_force(session, base_currency=pay_currency, quote_currency=credit.currency)
     pay, effective_rate = price_of(credit, rate)
@@ -379,7 +380,7 @@ def make_quote(
 
 
 def price_of(credit: Money, rate: Rate) -> tuple[Money, Decimal]:
-    """Return what is to be paid for the credit, rounded up, and the rate with its margin.
+    """Return the amount to pay for the credit, rounded up, and the rate with its margin.
 
     effective = rate x (1 - margin), rounded down; paid = credit / effective.
     """
@@ -395,7 +396,7 @@ def price_of(credit: Money, rate: Rate) -> tuple[Money, Decimal]:
 
 
 def find_quote(session: Session, *, account_id: int, quote_id: int) -> Quote:
-    """Return a quote of the account, for a service that has checked who asks. Raises NotFound."""
+    """Return a quote of the account, for a service that has checked the caller. Raises NotFound."""
     row = session.get(ExchangeQuote, quote_id)
     if row is None or row.account_id != account_id:
         raise NotFound("quote")

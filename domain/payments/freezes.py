@@ -1,4 +1,4 @@
-"""Accounts that get no new holds while a dispute of theirs is open."""
+"""Freeze accounts, so that they get no new holds while a dispute of theirs is open."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def freeze(session: Session, *, account_id: int, cause: str, actor: Actor) -> No
 
 
 def thaw_if_over(session: Session, account_id: int, actor: Actor) -> None:
-    """Let an account have new holds again once no dispute of it is open."""
+    """Allow an account new holds again once no dispute of it is open."""
     still_open = session.scalars(
         select(func.count(Dispute.id))
         .join(Payment, Payment.id == Dispute.payment_id)

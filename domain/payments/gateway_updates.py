@@ -1,7 +1,7 @@
-"""What follows from a verified update of a gateway: credit, once, and every other change of state.
+"""Apply verified gateway updates: grant credit, once, and make every other change of state.
 
-An update may come twice, late, or in any order. The payment's row is locked, the money has a unique
-name, and the credit an idempotency key of its own: each of the three would be enough.
+An update may be delivered twice, late, or in any order. The payment's row is locked, the money has
+a unique id, and the credit an idempotency key of its own: each of the three would be enough.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ _CLOSING = {
 
 
 def as_of(update: AnyUpdate, moment: datetime) -> AnyUpdate:
-    """Return what a gateway said with no date after the moment at which we heard of it.
+    """Return an update, with a date in the future replaced by the time it was received.
 
-    Its clock may be wrong. What it said with a date ahead would count as newer than all that it
-    says until then, and a dispute that it ended would stay open.
+    The gateway's clock may be wrong. A statement dated in the future would count as newer than all
+    that the gateway states until then, and a dispute that it closed would stay open.
     """
     latest = moment + _CLOCKS_DIFFER
     if update.occurred_at is not None and update.occurred_at > latest:
@@ -99,7 +99,7 @@ def as_of(update: AnyUpdate, moment: datetime) -> AnyUpdate:
 def apply_updates(
     session: Session, *, gateway: Gateway, updates: Iterable[GatewayUpdate], actor: Actor
 ) -> tuple[Outcome, Payment | None]:
-    """Write what updates of one message change; return the outcome and the payment.
+    """Write the changes that the updates of one message make; return the outcome and the payment.
 
     The outcome is RECORDED where anything changed, else that of the last update.
     """
@@ -140,7 +140,7 @@ def _with_payments(
 
 
 def _report_unknown(gateway: Gateway, update: GatewayUpdate) -> None:
-    """Say so where money came for a payment that we never began: somebody has to find out."""
+    """Log money received for a payment that is unknown here, which staff have to investigate."""
     if (
         isinstance(update, PaymentUpdate)
         and update.state is GatewayPaymentState.PAID
@@ -167,7 +167,7 @@ def _apply(session: Session, payment: Payment, update: GatewayUpdate, actor: Act
 def apply_payment_update(
     session: Session, payment: Payment, update: PaymentUpdate, *, actor: Actor
 ) -> Outcome:
-    """Bring a locked payment to where the gateway says that it stands."""
+    """Move a locked payment to the state that the gateway reports."""
     if update.state is GatewayPaymentState.FAILED and settle_by_failure(session, payment, update):
         return Outcome.RECORDED
     if payment.state not in OPEN_PAYMENT_STATES:
@@ -184,7 +184,7 @@ def apply_payment_update(
 def _without_money(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
-    """Take an update of a payment that is not credited, and that does not say that it was paid."""
+    """Apply an update that does not report a payment, to a payment that is not credited."""
     case = review_cases.current_case(session, payment)
     if case is not None and review_cases.is_ended_by(case, update):
         outcome = _step(session, payment, update, actor)
@@ -206,10 +206,10 @@ def _without_money(
 def _of_refused(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome | None:
-    """Keep to what people refused; None where the update is of something else.
+    """Apply an update of rejected money; None where the update is about something else.
 
-    Money that they refused is not credited later: it goes back, or went. Other money that comes
-    for a payment that they refused is theirs to decide again.
+    Rejected money is not credited later: it is refunded, or has been. Other money received for a
+    payment whose money was rejected is a new decision for staff.
     """
     is_refused = (
         payment.state == PaymentState.FAILED and payment.code == review_cases.REJECTED_BY_STAFF
@@ -227,7 +227,7 @@ def _of_refused(
 def _paid_after_all(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
-    """Give refused money to people again that the gateway denied, and then took after all."""
+    """Reopen the case of rejected money that the gateway denied, and then took after all."""
     if payment.state != PaymentState.SUCCEEDED:
         return _open_case(session, payment, review_cases.MONEY_AFTER_REFUSAL, update, actor)
     waiting = review_cases.open_cases(session, payment)
@@ -242,7 +242,7 @@ def _paid_after_all(
 def _note_refusal(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
-    """Count a refused attempt, once however many asked for it: the next is a new one."""
+    """Count a declined attempt, once however often it was reported: the next is a new one."""
     if update.refusal != count_events(session, payment, ATTEMPT_REFUSED):
         return Outcome.REPEATED
     details = {
@@ -256,7 +256,7 @@ def _note_refusal(
 def _after_the_money(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
-    """Take what comes after the credit for late, unless the gateway takes its word back."""
+    """Treat an update after the credit as late, unless the gateway withdraws its statement."""
     is_same_money = update.gateway_payment_id == payment.gateway_payment_id
     if update.state is not GatewayPaymentState.FAILED or not is_same_money:
         return Outcome.REPEATED
@@ -267,7 +267,7 @@ def _after_the_money(
 
 
 def _step(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> Outcome:
-    """Carry out a change of an open payment that brings no money."""
+    """Make a change of state of an open payment that brings no money."""
     now = clock.now(session)
     keep_method(payment, update)
     if update.state is GatewayPaymentState.AWAITING:
@@ -285,7 +285,7 @@ def _step(session: Session, payment: Payment, update: PaymentUpdate, actor: Acto
         is_new = True
         payment.state = _CLOSING[update.state]
         payment.code = update.code
-        # Money may still be on its way: the gateway is asked once more, later.
+        # Money may still be on its way: the gateway is queried once more, later.
         payment.next_check_at = now + FIRST_CHECK
     if not is_new:
         return Outcome.REPEATED
@@ -323,7 +323,7 @@ def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor
 def _report_restated(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> bool:
-    """Have people look, once, at credited money of which the gateway states another amount."""
+    """Report, once, credited money for which the gateway now states another amount."""
     booked = pay_amount(payment)
     if update.amount in {None, booked}:
         return False
@@ -339,7 +339,7 @@ def _report_restated(
 def _keep_other_money(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> None:
-    """Tell people of money under review that another money of the payment takes the place of."""
+    """Open a case for the money under review that another money of the payment replaces."""
     case = review_cases.current_case(session, payment)
     if case is None or not case.has_money or case.gateway_payment_id is None:
         return
@@ -352,7 +352,7 @@ def _keep_other_money(
 
 
 def _book_fee(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
-    """Post what the gateway keeps of the money once it says how much, or the difference since."""
+    """Post the gateway's fee once it is reported, or the difference since."""
     fee = update.fee
     if fee is None or (payment.fee_micros, payment.fee_currency) == (fee.micros, fee.currency):
         return
@@ -388,9 +388,9 @@ def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: A
 def _open_case(
     session: Session, payment: Payment, reason: str, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
-    """Put a payment aside for people: money came, and it is not clear for what.
+    """Put a payment under review: money was received, and it is unclear for what.
 
-    What is told again is not told to people again; what says more of the money is.
+    A repeated report opens no second case; one that states more about the money does.
     """
     known = review_cases.current_case(session, payment)
     if known is not None and not _is_news(session, payment, known, reason, update):
@@ -428,7 +428,7 @@ def _is_news(
 def _second_money(
     session: Session, payment: Payment, update: PaymentUpdate, actor: Actor
 ) -> Outcome:
-    """Tell people, once, that a payment was paid twice: the second money bought nothing."""
+    """Open a case, once, for a payment that was paid twice: the second money bought no credit."""
     if review_cases.is_reported(session, payment, update.gateway_payment_id):
         return Outcome.REPEATED
     _report(

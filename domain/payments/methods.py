@@ -1,4 +1,4 @@
-"""Which gateways a billing country has, and in which currency each is paid there."""
+"""List the gateways of a billing country, and the currency in which each is paid there."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Money that goes out of a payment again, and the credit that follows it.
+"""Post money that leaves a payment again, and claw back the credit that it bought.
 
-Refunds and disputes are outflows. What goes out is covered by money whose credit staff had
-reversed, then by credit that is clawed back; what is left is more than the payment had, and waits
-for a person. docs/payments.md has the rules, and where the books of a payment stand.
+Refunds and disputes are outflows. An outflow is covered by money whose credit staff had reversed,
+then by credit that is clawed back; what is left is more than the payment had, and waits for staff.
+docs/payments.md has the rules, and the ledger accounts of a payment.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WHERE g.account_id = :account_id AND g.kind = 'top_up' AND g.origin = :reference
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """The money whose credit moved (negative: it was granted again), and the entry of that."""
+    """The money whose credit moved (negative: it was granted again), and the entry for it."""
 
     pay_micros: int = 0
     entry_sequence: int | None = None
@@ -75,7 +75,7 @@ def lock_account(session: Session, account_id: int) -> None:
 
 
 def is_booked(payment: Payment, row: Outflow) -> bool:
-    """Whether a refund or dispute concerns money that the payment was credited for."""
+    """Return whether a refund or dispute concerns money that the payment was credited for."""
     return payment.grant_number is not None and row.gateway_payment_id in {
         None,
         payment.gateway_payment_id,
@@ -83,7 +83,7 @@ def is_booked(payment: Payment, row: Outflow) -> bool:
 
 
 def is_same_money(first: str | None, second: str | None) -> bool:
-    """Whether two names of money at the gateway may be of one; a missing name is any."""
+    """Return whether two gateway ids may be of the same money; a missing id matches any."""
     return None in {first, second} or first == second
 
 
@@ -123,16 +123,16 @@ def change_outflow(
     actor: Actor,
     **changes: object,
 ) -> int | None:
-    """Have so much go out for a refund or dispute, and let credit follow.
+    """Set how much a refund or dispute takes out, and adjust the credit accordingly.
 
-    The payment and its account are locked. `changes` are set on the row in the same statement,
-    such as its state. What the change frees covers what other outflows of the payment lack.
+    The payment and its account are locked. `changes` are set on the row in the same statement, such
+    as its state. What the change frees covers what other outflows of the payment lack.
 
     Returns:
         The entry of the credit that followed, or None where none did.
     """
     session.flush()
-    with session.no_autoflush:  # until the row agrees with itself again
+    with session.no_autoflush:  # until the row is consistent again
         change = outflow_micros - row.outflow_micros
         if change > 0:
             moved = _cover(session, payment, row, change, actor)
@@ -189,7 +189,7 @@ def _cover(session: Session, payment: Payment, row: Outflow, micros: int, actor:
 
 
 def _credit_share(payment: Payment, position: Position, pay_micros: int) -> int:
-    """Return the credit that goes with money: all that is left with the last of it."""
+    """Return the credit that goes with an amount of money: all that is left with the last of it."""
     if pay_micros == position.pay_micros:
         return position.credit_micros
     share = share_between(payment.credit_micros, 0, pay_micros, payment.pay_micros)
@@ -197,7 +197,7 @@ def _credit_share(payment: Payment, position: Position, pay_micros: int) -> int:
 
 
 def _release(session: Session, payment: Payment, row: Outflow, micros: int, actor: Actor) -> _Moved:
-    """Undo what covered money that goes out no more."""
+    """Release what covered money that no longer goes out."""
     excess = row.outflow_micros - row.unapplied_micros - row.clawed_back_micros
     missing = micros - min(micros, excess)
     restored = min(missing, row.clawed_back_micros)
@@ -209,7 +209,7 @@ def _release(session: Session, payment: Payment, row: Outflow, micros: int, acto
 def _restore(
     session: Session, payment: Payment, row: Outflow, pay_micros: int, actor: Actor
 ) -> int:
-    """Grant credit again that had been clawed back for so much money; return the entry."""
+    """Grant credit again that had been clawed back for an amount of money; return the entry."""
     credit = row.credit_micros
     if pay_micros < row.clawed_back_micros:
         share = share_between(credit, 0, pay_micros, row.clawed_back_micros)
@@ -234,7 +234,7 @@ def _restore(
 
 
 def _cover_excess(session: Session, payment: Payment, changed: Outflow, actor: Actor) -> None:
-    """Let what became free cover what other outflows lack, the oldest first."""
+    """Use what was freed to cover what other outflows lack, the oldest first."""
     for row in _outflows(session, payment):
         excess = row.outflow_micros - row.unapplied_micros - row.clawed_back_micros
         if row is changed or excess <= 0 or not is_booked(payment, row):
@@ -249,7 +249,7 @@ def _cover_excess(session: Session, payment: Payment, changed: Outflow, actor: A
 def _post_uncovered(
     session: Session, payment: Payment, row: Outflow, micros: int, actor: Actor
 ) -> None:
-    """Post the part of a dispute's loss that no credit stands for: it is money we owed anyway.
+    """Post the part of a dispute's loss without credit behind it: money that was due back anyway.
 
     A refund needs none: it is a payable until it is paid, whatever covers it.
     """
@@ -277,7 +277,7 @@ def post_transfer(
     key: str,
     actor: Actor,
 ) -> None:
-    """Post money from one account of the chart to another, the other way where it is negative."""
+    """Post money from one account of the chart to another; a negative amount the other way."""
     if micros == 0:
         return
     if micros < 0:
@@ -297,7 +297,7 @@ def post_transfer(
 def post_refund_paid(
     session: Session, payment: Payment, refund: Refund, micros: int, actor: Actor
 ) -> None:
-    """Post that money of a refund left, or (negative) that it came back."""
+    """Post that money of a refund was paid out, or (negative) that it was returned."""
     refund.revision += 1
     post_transfer(
         session,
@@ -322,7 +322,7 @@ def keep_credit(
     pay: int,
     number: int,
 ) -> None:
-    """Write down what an entry did to the credit of a payment, and for which refund or dispute."""
+    """Record what an entry did to the credit of a payment, and for which refund or dispute."""
     session.add(
         PaymentCredit(
             account_id=payment.account_id,
@@ -349,7 +349,7 @@ def _next_number(session: Session, payment: Payment) -> int:
 
 
 def merge_reversal(session: Session, payment: Payment, refund: Refund, dispute: Dispute) -> None:
-    """Make a reversal a part of the dispute that it belongs to: nothing moves in the books."""
+    """Merge a reversal into the dispute that it belongs to; nothing moves in the ledger."""
     session.flush()
     with session.no_autoflush:
         if refund.credit_micros:

@@ -1,4 +1,4 @@
-"""Refunds that wait for finance: of bank transfers, and those that a gateway never answered."""
+"""List refunds that wait for finance: of bank transfers, and those never answered by a gateway."""
 
 from __future__ import annotations
 

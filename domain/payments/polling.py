@@ -1,7 +1,7 @@
-"""Ask the gateways how payments and refunds stand: it repairs lost webhooks and lost answers.
+"""Poll the gateways for payments and refunds, which repairs lost webhooks and lost responses.
 
-Each gateway is asked by itself, and each payment alone: whatever a question or its answer raises
-sets that payment aside for longer and longer, and the next one is asked about.
+Each gateway is polled by itself, and each payment alone: any error in a query or its response
+postpones that payment, longer each time, and the next one is polled.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _IN_PROGRESS = ("requested", "pending")
 
 @dataclass(frozen=True, slots=True)
 class DueRefund:
-    """A refund to send, or to ask about where it `is_sent`."""
+    """A refund to send, or to query where it `is_sent`."""
 
     refund_id: int
     payment_id: int
@@ -96,7 +96,7 @@ class DueRefund:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, when, and what the payment's plan was then; `is_due` if the clock asks."""
+    """A query, its time, and the payment's plan then; `is_due` if the schedule asks."""
 
     payment_id: int
     about: KnownPayment
@@ -115,11 +115,11 @@ def check_payment(
     actor: Actor,
     on_failure: Callable[[str], None] | None = None,
 ) -> str:
-    """Ask the gateway how a payment stands, take what was approved, and return its state after.
+    """Query the gateway for a payment, take what was approved, and return its state afterwards.
 
-    Whoever may pay for the account, staff and the system may ask. A gateway that does not answer,
-    or whose answer cannot be processed, leaves everything as it is: `on_failure` is given its name,
-    and it is asked again later. Raises NotFound and NotAuthorised.
+    Those who may pay for the account, staff and the system may call this. A gateway that does not
+    respond, or whose response cannot be processed, leaves everything as it is: `on_failure` is
+    given its name, and it is queried again later. Raises NotFound and NotAuthorised.
     """
     with sessions.begin() as session:
         payment = session.get(Payment, payment_id)
@@ -179,16 +179,16 @@ def _apply(session: Session, gateway: Gateway, question: Question, snapshot: Sna
     scheduled = next_check(payment, now)
     if payment.state != state:
         payment.checks = 0
-        if payment.next_check_at != planned:  # what changed it may want to be asked soon
+        if payment.next_check_at != planned:  # the update may need an early check
             scheduled = earliest(scheduled, payment.next_check_at)
     elif not question.is_due and not snapshot.unread:
-        return payment.state  # people who ask often do not make the clock ask seldom
+        return payment.state  # frequent manual checks do not slow down the schedule
     if snapshot.unread:
         log.warning(
             "payment %d: %s told nothing of %s", payment.id, gateway.name, sorted(snapshot.unread)
         )
         scheduled = earliest(scheduled, now + failure_wait(payment))
-    # A webhook that came during the question may know more than the answer.
+    # A webhook received during the query may know more than the response.
     is_replanned = planned != question.planned
     payment.next_check_at = earliest(scheduled, planned) if is_replanned else scheduled
     return payment.state
@@ -197,10 +197,10 @@ def _apply(session: Session, gateway: Gateway, question: Question, snapshot: Sna
 def _stated(
     update: RefundUpdate | DisputeUpdate, asked_at: datetime
 ) -> RefundUpdate | DisputeUpdate:
-    """Date a statement that has no date of its own: it is true as of the question, not later.
+    """Date a statement that has no date of its own: it is true as of the query, not later.
 
-    Gateways date their events to the second, cut off: what they state in the second of the question
-    may have happened after it, and must not pass for older than the answer.
+    Gateways date their events to the second, truncated: what they report in the second of the query
+    may have happened after it, and must not count as older than the response.
     """
     if update.stated_at is not None:
         return as_of(update, asked_at)
@@ -210,7 +210,7 @@ def _stated(
 def _expire(
     session: Session, payment: Payment, message: GatewayPaymentState, now: datetime
 ) -> None:
-    """Call a payment expired whose time is over and of which the gateway knows no money."""
+    """Expire a payment whose time is over and for which the gateway knows no money."""
     is_unpaid = message in {GatewayPaymentState.OPEN, GatewayPaymentState.UNKNOWN}
     if payment.state in OPEN_PAYMENT_STATES and is_unpaid and now >= payment_end(payment):
         payment.state = PaymentState.EXPIRED
@@ -225,7 +225,7 @@ def set_aside(
     *,
     refund_id: int | None = None,
 ) -> str:
-    """Keep why a payment could not be asked about, plan the next time, and return its state."""
+    """Store why a payment could not be queried, plan the next time, and return its state."""
     if isinstance(error, GatewayUnavailable | GatewayRefused):
         log.warning("payment %d cannot be asked about: %s", payment_id, error)
     else:
@@ -244,8 +244,8 @@ def set_aside(
 def note_failed_check(
     session: Session, payment: Payment, error: Exception, *, refund_id: int | None = None
 ) -> None:
-    """Note at a payment, once an error, that what a gateway said of it could not be processed."""
-    # A lost connection or a lock that was waited for in vain says nothing of the payment.
+    """Record on a payment, once per error, that a gateway's statement could not be processed."""
+    # A lost connection or a lock timeout says nothing about the payment.
     is_reported = count_events(session, payment, CHECK_FAILED) >= _MAX_FAILURE_EVENTS
     if not is_reported and not isinstance(error, OperationalError):
         details: dict[str, Any] = {"error": _error_name(error)}
@@ -255,7 +255,7 @@ def note_failed_check(
 
 
 def _error_name(error: Exception) -> str:
-    """Name an error without what it is about: messages may tell names and addresses."""
+    """Return the name of an error without its message, which may hold names and addresses."""
     if isinstance(error, GatewayUnavailable | GatewayRefused):
         return f"{error.code}: {error.reason}"[:_MAX_ERROR_LENGTH]
     place, trace = "", error.__traceback__
@@ -276,9 +276,9 @@ def back_off(payment: Payment, now: datetime) -> None:
 def due_payments(
     session: Session, *, gateway: Gateway, limit: int = _BATCH_SIZE
 ) -> tuple[int, ...]:
-    """Return the payments of a gateway that are to be asked about, those without credit first.
+    """Return the payments of a gateway that are due to be queried, those without credit first.
 
-    One that began in the sandbox is not the live gateway's, and the other way round.
+    A payment created in the sandbox is not the live gateway's, and the reverse.
     """
     rank = case(
         (Payment.state.in_(OPEN_PAYMENT_STATES), 0), (Payment.credited_at.is_(None), 1), else_=2
@@ -299,7 +299,7 @@ def due_payments(
 def due_refunds(
     session: Session, *, gateway: Gateway, limit: int = _BATCH_SIZE
 ) -> tuple[DueRefund, ...]:
-    """Return the refunds of a gateway whose time to be sent, or asked about, has come."""
+    """Return the refunds of a gateway that are due to be sent or queried."""
     rows = session.execute(
         select(Refund.id, Refund.payment_id, Refund.state)
         .join(Payment, Payment.id == Refund.payment_id)
@@ -316,7 +316,7 @@ def due_refunds(
 
 
 def ask_later(session: Session, *, refund_id: int) -> None:
-    """Count a time that a refund is sent or asked about, and plan the next one, later each time."""
+    """Count an attempt to send or query a refund, and plan the next one, later each time."""
     refund = session.get_one(Refund, refund_id)
     refund.checks += 1
     refund.next_check_at = clock.now(session) + refund_wait(refund.checks)

@@ -1,4 +1,4 @@
-"""Payments as people see them: the history of an account, one payment, and its whole timeline."""
+"""Read payments for display: the history of an account, one payment, and its whole timeline."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class PaymentView:
 
     @property
     def refundable(self) -> Money:
-        """What was neither given back, nor is about to be, nor asked back by a bank."""
+        """The amount neither refunded, nor about to be, nor disputed."""
         left = self.pay - self.refunded - self.refund_pending - self.disputed
         return max(left, Money(0, left.currency))
 
@@ -155,7 +155,7 @@ class PaymentPage:
 
 @dataclass(frozen=True, slots=True)
 class PaymentOutcome:
-    """A payment, and what went back of it, for whoever may see its account."""
+    """A payment, and what was refunded of it, for those who may see its account."""
 
     payment: PaymentView
     refunds: tuple[RefundView, ...]

@@ -1,4 +1,4 @@
-"""The exchange rate that is in force, and until when it serves."""
+"""Find the exchange rate that is in force, and until when it is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receipts, credit notes and cancellations: numbered in turn by a job, and never changed.
+"""Issue receipts, credit notes and cancellations: numbered in turn by a job, never changed.
 
 A credit note whose refund failed after all, or became part of a dispute, is cancelled by a document
 of its own; where the refund is paid in the end, it gets another credit note.
@@ -79,12 +79,12 @@ class DocumentContent:
 
     @property
     def pay(self) -> Money:
-        """What was paid, or given back."""
+        """The amount paid, or refunded."""
         return Money(self.pay_micros, self.pay_currency)
 
     @property
     def credit(self) -> Money:
-        """What was credited, or taken back."""
+        """The amount credited, or clawed back."""
         return Money(self.credit_micros, self.credit_currency)
 
     @property
@@ -306,7 +306,7 @@ def _receipt_number(session: Session, payment: Payment) -> str:
 
 
 def _mail(session: Session, payment: Payment, content: dict[str, Any], place: int) -> None:
-    """Tell whom the profile names; the document itself is behind the sign-in, at its place."""
+    """Mail the contact of the billing profile; the document itself is behind the sign-in."""
     outbox.enqueue(
         session,
         recipient=content["email"],

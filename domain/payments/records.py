@@ -1,4 +1,4 @@
-"""How payments are found, locked and written down, for the services beside this file."""
+"""Find, lock and record payments, for the other services of this package."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def lock_payment(session: Session, payment_id: int) -> Payment | None:
 def lock_by_name(
     session: Session, *, gateway: str, is_sandbox: bool, name: KnownName
 ) -> Payment | None:
-    """Return the payment that a gateway names, locked; the first name that is known counts.
+    """Return the payment that a gateway names, locked; the first id that is known counts.
 
-    One that was begun with the real gateway is none of its sandbox's, and the other way round.
+    A payment created with the real gateway is not its sandbox's, and the reverse.
     """
     for condition in _conditions(gateway, is_sandbox=is_sandbox, name=name):
         found = session.scalars(
@@ -90,7 +90,7 @@ def find_id(session: Session, gateway: Gateway, name: KnownName) -> int | None:
 def _conditions(
     gateway: str, *, is_sandbox: bool, name: KnownName
 ) -> Iterator[tuple[ColumnElement[bool], ...]]:
-    """Yield the condition of a payment by each of its names, the one that counts first."""
+    """Yield the condition of a payment by each of its ids, the one that counts first."""
     names: list[tuple[InstrumentedAttribute[Any], str | None]] = [
         (Payment.reference, name.reference),
         (Payment.gateway_reference, name.gateway_reference),
@@ -131,8 +131,8 @@ def known(session: Session, payment: Payment) -> KnownPayment:
 def _next_attempt(session: Session, payment: Payment) -> int:
     """Return the number of the next attempt to take what was approved.
 
-    The last one's number again, which changes nothing, while the gateway offers what it has just
-    refused: nobody is asked for money over and over.
+    It is the last one's number again, which changes nothing, while the gateway offers what it has
+    just declined: the customer is not charged over and over.
     """
     refused = session.execute(
         select(PaymentEvent.happened_at, PaymentEvent.details)
@@ -152,7 +152,7 @@ def _next_attempt(session: Session, payment: Payment) -> int:
 
 
 def pay_amount(payment: Payment) -> Money:
-    """Return what is paid."""
+    """Return the amount paid."""
     return Money(payment.pay_micros, payment.pay_currency)
 
 
@@ -164,7 +164,7 @@ def add_event(
     actor: Actor,
     details: Mapping[str, Any] | None = None,
 ) -> PaymentEvent:
-    """Write a step into the payment's timeline; details are codes, ids and amounts only."""
+    """Add a step to the payment's timeline; details are codes, ids and amounts only."""
     step = PaymentEvent(
         account_id=payment.account_id,
         payment_id=payment.id,
@@ -177,14 +177,14 @@ def add_event(
 
 
 def entry_details(entry_sequence: int | None) -> dict[str, int]:
-    """Return what a step keeps of the entry that tells of the same event, if there is one."""
+    """Return what a step keeps of the ledger entry for the same event, if there is one."""
     return {} if entry_sequence is None else {ENTRY: entry_sequence}
 
 
 def add_event_once(
     session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
 ) -> bool:
-    """Write a step of a locked payment unless it stands there; return whether it was written."""
+    """Add a step to a locked payment unless it is there already; return whether it was added."""
     if count_events(session, payment, kind, details=details):
         return False
     add_event(session, payment, kind, actor=actor, details=details)
@@ -194,7 +194,7 @@ def add_event_once(
 def report_discrepancy(
     session: Session, payment: Payment, kind: str, *, actor: Actor, details: Mapping[str, Any]
 ) -> bool:
-    """Have people look, once, at an amount that the books do not have; say whether it is new."""
+    """Report, once, an amount that the ledger does not have; return whether it is new."""
     is_new = add_event_once(session, payment, kind, actor=actor, details=details)
     if is_new:
         _log.error("payment %d needs a person: %s", payment.id, kind)
@@ -218,7 +218,7 @@ def count_events(
 
 
 def grant_terms(payment: Payment, credit_micros: int, pay_micros: int) -> GrantTerms:
-    """Return the terms of credit that so much of the payment's money buys."""
+    """Return the terms of the credit that an amount of the payment's money buys."""
     is_exchanged = payment.pay_currency != payment.credit_currency
     return GrantTerms(
         kind="top_up",

@@ -1,4 +1,4 @@
-"""How refunds move from state to state, and what each step books."""
+"""Move refunds from state to state, and book what each step requires."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ON_ITS_WAY = frozenset({RefundState.PENDING.value, "requested"})
 
 
 def has_open_dispute(session: Session, payment: Payment) -> bool:
-    """Whether a dispute of a payment is open."""
+    """Return whether a dispute of a payment is open."""
     rows = session.scalars(
         select(Dispute).where(Dispute.payment_id == payment.id, Dispute.state == "open")
     )
@@ -73,12 +73,12 @@ def has_open_dispute(session: Session, payment: Payment) -> bool:
 
 
 def refundable_micros(payment: Payment) -> int:
-    """Return what was neither given back nor asked back by a bank, in what was paid."""
+    """Return the amount neither refunded nor disputed, in the currency that was paid."""
     return max(payment.pay_micros - payment.refunded_micros - payment.disputed_micros, 0)
 
 
 def book(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
-    """Write a new refund down; where its money was credited, claw the credit back."""
+    """Record a new refund; where its money was credited, claw the credit back."""
     session.add(refund)
     session.flush()
     entry = None
@@ -95,14 +95,14 @@ def book(session: Session, payment: Payment, refund: Refund, actor: Actor) -> No
 
 
 def report_excess(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
-    """Say so where more went back than the payment had: a person has to find out why."""
+    """Report, for staff to investigate, that more was refunded than the payment had."""
     excess = refund.outflow_micros - refund.unapplied_micros - refund.clawed_back_micros
     if excess > 0:
         _report_unfit(session, payment, refund, excess, actor)
 
 
 def report_unexplained(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
-    """Say so where what went back was neither credited nor rejected."""
+    """Report that a refund concerns money that was neither credited nor rejected."""
     if is_booked(payment, refund) or payment.state in OPEN_PAYMENT_STATES:
         return
     if not is_return(session, payment, refund):
@@ -120,9 +120,9 @@ def _report_unfit(
 def advance(
     session: Session, payment: Payment, refund: Refund, update: RefundUpdate, actor: Actor
 ) -> Outcome:
-    """Take a statement about a refund that we know, unless a newer one was taken before.
+    """Apply a statement about a known refund, unless a newer one was applied before.
 
-    Its amount stays what it was: another one is for people to look into.
+    Its amount is not changed: staff review a statement of another amount.
     """
     if has_no_other_id(refund):
         refund.gateway_refund_id = update.gateway_refund_id
@@ -154,7 +154,7 @@ def advance(
 
 
 def succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
-    """Take it that the money left; where the refund had failed, its credit goes again."""
+    """Record that the money was paid out; claw the credit back again if the refund had failed."""
     settled = {
         "state": RefundState.SUCCEEDED.value,
         "settled_at": clock.now(session),
@@ -177,7 +177,7 @@ def succeed(session: Session, payment: Payment, refund: Refund, actor: Actor) ->
 
 
 def fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code: str) -> None:
-    """Grant the credit again: the money did not go back, or came back."""
+    """Grant the credit again: the money was not paid out, or was returned."""
     if refund.state == RefundState.SUCCEEDED.value and refund.outflow_micros:
         post_refund_paid(session, payment, refund, -refund.pay_micros, actor)
     entry = change_outflow(
@@ -195,13 +195,13 @@ def fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code:
 
 
 def has_no_other_id(refund: Refund) -> bool:
-    """Whether the gateway knows a refund by this id or by none yet."""
+    """Return whether the gateway knows a refund by this id or by none yet."""
     """Whether the gateway has not named it yet: until it does, our reference may stand there."""
     return refund.gateway_refund_id in {None, refund.reference}
 
 
 def discrepancy(update: RefundUpdate, expected: Money | None) -> dict[str, object]:
-    """Return what the timeline keeps of an amount of a refund that the books do not have."""
+    """Return what the timeline keeps of an amount of a refund that the ledger does not have."""
     return {
         "gateway_refund": update.gateway_refund_id,
         "gateway_payment": update.gateway_payment_id,
@@ -211,13 +211,13 @@ def discrepancy(update: RefundUpdate, expected: Money | None) -> dict[str, objec
 
 
 def is_news(refund: Refund, update: RefundUpdate) -> bool:
-    """Whether an update tells more than is known of a refund; note when it was stated."""
+    """Return whether an update states more than is known of a refund; note when it was stated."""
     if refund.state == update.state.value:
         if update.stated_at is not None and refund.stated_at is not None:
             refund.stated_at = max(refund.stated_at, update.stated_at)
         return False
     if update.state is RefundState.PENDING:
-        return refund.state == "requested"  # money that came or went does not wait again
+        return refund.state == "requested"  # money received or paid out does not wait again
     if update.stated_at is None or refund.stated_at is None:
         return True
     if update.stated_at == refund.stated_at:

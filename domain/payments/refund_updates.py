@@ -1,4 +1,4 @@
-"""What a gateway says of refunds, and what that changes."""
+"""Apply what a gateway reports about refunds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def apply_refund(
     actor: Actor,
     asked_for: int | None = None,
 ) -> Outcome:
-    """Bring a refund of a locked payment to where the gateway says that it stands."""
+    """Move a refund of a locked payment to the state that the gateway reports."""
     lock_account(session, payment.account_id)
     refund = _find(session, payment, update, asked_for)
     if refund is not None:
@@ -87,7 +87,7 @@ def _find(
 ) -> Refund | None:
     """Return our row of a refund: by the gateway's id, our reference, or as the one that waits.
 
-    One that has our reference and another id is a second refund, which took the first one's place.
+    One that has our reference and another id is a second refund, which replaced the first one.
     """
     rows = session.scalars(
         select(Refund)
@@ -139,7 +139,7 @@ def _report_of_another(
 
 
 def _may_be(payment: Payment, refund: Refund, update: RefundUpdate) -> bool:
-    """Whether a refund that the gateway tells without our reference may be one of ours."""
+    """Return whether a refund reported without our reference may be one of ours."""
     return (
         refund.state in ON_ITS_WAY
         and refund.reference is not None
@@ -151,9 +151,9 @@ def _may_be(payment: Payment, refund: Refund, update: RefundUpdate) -> bool:
 
 
 def _is_part_of_dispute(session: Session, payment: Payment, update: RefundUpdate) -> bool:
-    """Whether a dispute of the same money, and of as much, carries this reversal out.
+    """Return whether a dispute of the same money and amount carries this reversal out.
 
-    One that was won does where the reversal is from before its end.
+    A dispute that was won does where the reversal is from before its end.
     """
     rows = session.scalars(select(Dispute).where(Dispute.payment_id == payment.id))
     return any(
@@ -173,7 +173,7 @@ def _is_before_end(dispute: Dispute, update: RefundUpdate) -> bool:
 
 
 def _take_over(session: Session, payment: Payment, update: RefundUpdate, actor: Actor) -> Outcome:
-    """Write down a refund that somebody made at the gateway."""
+    """Record a refund that was made at the gateway itself."""
     if not _is_fit(payment, update):
         kind, details = REFUND_IN_OTHER_CURRENCY, discrepancy(update, None)
         is_new = report_discrepancy(session, payment, kind, actor=actor, details=details)
@@ -190,9 +190,9 @@ def _take_over(session: Session, payment: Payment, update: RefundUpdate, actor: 
 def _keep_failure(
     session: Session, payment: Payment, update: RefundUpdate, actor: Actor
 ) -> Outcome:
-    """Write down a refund whose first statement says that it failed.
+    """Record a refund whose first statement reports that it failed.
 
-    A statement that is delivered later may be older, and must not take the credit. A failure
+    A statement that is delivered later may be older, and must not claw back the credit. A failure
     without a date cannot be compared with it.
     """
     is_owed = restore_liability(
@@ -219,7 +219,7 @@ def _keep_failure(
 
 
 def _is_fit(payment: Payment, update: RefundUpdate) -> bool:
-    """Whether a refund has an amount in the currency that was paid."""
+    """Return whether a refund has an amount in the currency that was paid."""
     return update.amount.currency == payment.pay_currency and update.amount.micros > 0
 
 
@@ -242,7 +242,7 @@ def _of_gateway(session: Session, payment: Payment, update: RefundUpdate, actor:
 
 
 def apply_kept_refund(session: Session, payment: Payment, refund: Refund, actor: Actor) -> None:
-    """Book a refund that was told before its payment was credited."""
+    """Book a refund that was reported before its payment was credited."""
     change_outflow(session, payment, refund, refund.pay_micros, actor=actor)
     if refund.state == RefundState.SUCCEEDED.value:
         post_refund_paid(session, payment, refund, refund.pay_micros, actor)

@@ -1,7 +1,7 @@
-"""Money that goes back: credit is clawed back first, then the gateway is asked.
+"""Refund payments: claw the credit back first, then request the refund from the gateway.
 
-A refund that was made at the gateway itself is taken over as it comes. Each is known by the
-gateway's id of it, by our reference, or as the one of its amount that still waits.
+A refund that was made at the gateway itself is recorded as it is reported. Each is matched by the
+gateway's id, by our reference, or as the one of its amount that still waits.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ _RETRY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class PlannedRefund:
-    """A refund that was written down and waits to be sent, and the entry of its clawback.
+    """A refund that was recorded and waits to be sent, and the entry of its clawback.
 
-    There is none where its money was without credit.
+    There is no entry where its money was without credit.
     """
 
     refund_id: int
@@ -105,12 +105,13 @@ def request_refund(
     actor: Actor,
     idempotency_key: str,
 ) -> PlannedRefund:
-    """Claw the credit of a refund back, and have it sent to the gateway after the commit.
+    """Claw back the credit of a refund, and have it sent to the gateway after the commit.
 
-    `amount` is in the currency that was paid. The credit goes at once, so that it cannot be spent
-    while the gateway works. One of a bank transfer waits until its payout is recorded. Raises
-    ReversalExceedsOriginal where more is asked than is left of the payment, Conflict while it is
-    disputed, and IdempotencyMismatch where the key was used for another refund.
+    `amount` is in the currency that was paid. The credit is clawed back at once, so that it cannot
+    be spent while the gateway works. The refund of a bank transfer waits until its payout is
+    recorded. Raises ReversalExceedsOriginal where more is requested than is left of the payment,
+    Conflict while it is disputed, and IdempotencyMismatch where the key was used for another
+    refund.
     """
     require(actor, "refund_payment")
     reason = reason.strip()
@@ -180,9 +181,9 @@ def _check_refundable(session: Session, payment: Payment, amount: Money) -> None
 def record_payout(session: Session, *, refund_id: int, reference: str, actor: Actor) -> None:
     """Record that finance paid a refund itself; `reference` is the bank's or the gateway's.
 
-    That is the end of a refund of a bank transfer, and of one that a gateway never answered. Again
-    with the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where it
-    ended otherwise, and Conflict("refund_is_sent") while the gateway works on it.
+    That completes a refund of a bank transfer, and one that a gateway never answered. Again with
+    the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where it ended
+    otherwise, and Conflict("refund_is_sent") while the gateway works on it.
     """
     reference = " ".join(reference.split())
     check_text(reference=reference)
@@ -216,9 +217,9 @@ def record_payout(session: Session, *, refund_id: int, reference: str, actor: Ac
 
 
 def cancel_refund(session: Session, *, refund_id: int, reason: str, actor: Actor) -> None:
-    """Give up a refund that was not paid, and grant its credit again; again by the same: no effect.
+    """Cancel a refund that was not paid, and grant its credit again; again by the same: no effect.
 
-    Raises as `record_payout` does. Should the gateway say later that it paid, that counts.
+    Raises as `record_payout` does. A later report of the gateway that it was paid prevails.
     """
     reason = checked_reason(reason)
     require(actor, "cancel_refund")
@@ -279,10 +280,11 @@ def _check_waits_for_people(session: Session, payment: Payment, refund: Refund) 
 
 # ── The gateway ───────────────────────────────────────────────────────────────────────────────
 def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id: int) -> str:
-    """Ask the gateway for a refund that was written down; return its state, or WAITS.
+    """Request a recorded refund from the gateway; return its state, or WAITS.
 
-    Asked again, the gateway knows it by its reference. Where it does not answer, the refund waits
-    and is sent again later; so it does for the one before it at a gateway that tells of one only.
+    On a retry, the gateway recognises it by its reference. Where it does not respond, the refund
+    waits and is sent again later; at a gateway that reports only the latest refund, it also waits
+    for the one before it.
     """
     with sessions.begin() as session:
         payment = lock_payment(session, session.get_one(Refund, refund_id).payment_id)
@@ -335,7 +337,7 @@ def _request(session: Session, payment: Payment, refund: Refund, reference: str)
 
 
 def _has_one_before(session: Session, refund: Refund) -> bool:
-    """Whether another refund of the payment, older or sent already, has not come to its end."""
+    """Return whether another refund of the payment, older or sent already, is still open."""
     found = select(Refund.id).where(
         Refund.payment_id == refund.payment_id,
         Refund.id != refund.id,
@@ -348,7 +350,7 @@ def _has_one_before(session: Session, refund: Refund) -> bool:
 
 
 def _hold(session: Session, payment: Payment, refund: Refund) -> None:
-    """Have a refund wait for the one before it, and tell staff so once."""
+    """Postpone a refund until the one before it ends, and inform staff of that once."""
     refund.next_check_at = clock.now(session) + _RETRY
     details = {"refund": refund.id}
     add_event_once(session, payment, "refund_waits", actor=GATEWAY_ACTOR, details=details)

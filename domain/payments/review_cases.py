@@ -1,4 +1,4 @@
-"""What is not clear about a payment's money, as its timeline keeps the gateway's verified word."""
+"""Read review cases from a payment's timeline, which keeps the gateway's verified statements."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ _WITH_MONEY = frozenset({GatewayPaymentState.PAID.value, GatewayPaymentState.UND
 
 @dataclass(frozen=True, slots=True)
 class ReviewCase:
-    """A step of the timeline that people decide about; `said` is the state at the gateway then.
+    """A step of the timeline that staff decide on; `said` is the state at the gateway then.
 
     `amount` and `gateway_payment_id` are of the money as it was verified; None where the gateway
-    did not say. `said` is None in steps that were written before it was kept. Of a discrepancy,
-    `expected` is what the books have, and `gateway_refund_id` or `gateway_dispute_id` names what it
-    is about; `other_payment` is the reference of the payment that has it.
+    did not state them. `said` is None in steps that were written before it was kept. Of a
+    discrepancy, `expected` is what the ledger has, and `gateway_refund_id` or `gateway_dispute_id`
+    names what it is about; `other_payment` is the reference of the payment that has it.
     """
 
     id: int
@@ -85,14 +85,14 @@ class ReviewCase:
 
     @property
     def has_money(self) -> bool:
-        """Whether the gateway said that money was taken for this payment and no other."""
+        """Whether the gateway reported that money was taken for this payment and no other."""
         return self.reason != MONEY_OF_ANOTHER and (
             self.gateway_state is None or self.gateway_state in _WITH_MONEY
         )
 
     @property
     def is_paid(self) -> bool:
-        """Whether the gateway called it paid, or may have."""
+        """Whether the gateway reported it as paid, or may have."""
         return self.gateway_state in {None, GatewayPaymentState.PAID.value}
 
 
@@ -108,7 +108,7 @@ def gateway_statement(update: PaymentUpdate) -> dict[str, Any]:
 
 
 def statement_of_case(case: ReviewCase) -> dict[str, Any]:
-    """Return the same of a doubt, for a step of its own."""
+    """Return the same details for a case under review, for a step of its own."""
     amount = None if case.amount is None else [case.amount.micros, case.amount.currency]
     return {
         "state": case.gateway_state,
@@ -119,7 +119,7 @@ def statement_of_case(case: ReviewCase) -> dict[str, Any]:
 
 
 def current_case(session: Session, payment: Payment) -> ReviewCase | None:
-    """Return why a payment is under review, or None where it is not."""
+    """Return the case for which a payment is under review, or None where it is not."""
     if payment.state != PaymentState.UNDER_REVIEW:
         return None
     row = session.scalars(
@@ -131,7 +131,7 @@ def current_case(session: Session, payment: Payment) -> ReviewCase | None:
 
 
 def open_cases(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
-    """Return what people have to decide about a payment: its review first, then other money."""
+    """Return the open cases of a payment: its review first, then other money."""
     current = current_case(session, payment)
     decided = select(PaymentReview.case_id).where(
         PaymentReview.payment_id == payment.id, PaymentReview.state != "requested"
@@ -152,7 +152,7 @@ def open_cases(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
 
 
 def open_discrepancies(session: Session, payment: Payment) -> tuple[ReviewCase, ...]:
-    """Return the amounts of a payment that differ from its books and that nobody has reviewed."""
+    """Return the amounts of a payment that differ from the ledger and have not been reviewed."""
     rows = session.scalars(
         _events_of(payment).where(is_open_discrepancy()).order_by(PaymentEvent.id)
     )
@@ -172,13 +172,13 @@ def _is_credited(payment: Payment, case: ReviewCase) -> bool:
 
 
 def is_reported(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
-    """Whether this money was reported before as one that can only go back."""
+    """Return whether this money was reported before as money that can only be refunded."""
     rows = session.scalars(_events_of(payment).where(PaymentEvent.kind == SECOND_MONEY))
     return any(case_of(row).gateway_payment_id == gateway_payment_id for row in rows)
 
 
 def went_back(session: Session, payment: Payment, gateway_payment_id: str | None) -> bool:
-    """Whether the gateway told that this money, which was never credited, went back."""
+    """Return whether the gateway reported that this money, never credited, was refunded."""
     rows = select(Refund.id).where(
         Refund.payment_id == payment.id,
         Refund.state.in_(("pending", "succeeded")),
@@ -188,7 +188,7 @@ def went_back(session: Session, payment: Payment, gateway_payment_id: str | None
 
 
 def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id: str) -> bool:
-    """Whether another payment has been credited for this money."""
+    """Return whether another payment has been credited for this money."""
     other = session.scalars(
         select(Payment.id).where(
             Payment.gateway == payment.gateway,
@@ -200,7 +200,7 @@ def is_credited_elsewhere(session: Session, payment: Payment, gateway_payment_id
 
 
 def is_ended_by(case: ReviewCase, update: PaymentUpdate) -> bool:
-    """Whether a failure is of the money in doubt: that of another attempt says nothing of it."""
+    """Return whether a failure ends the case: one of another attempt does not."""
     if update.state is not GatewayPaymentState.FAILED:
         return False
     if (
@@ -213,7 +213,7 @@ def is_ended_by(case: ReviewCase, update: PaymentUpdate) -> bool:
 
 
 def tells_more(case: ReviewCase, update: PaymentUpdate) -> bool:
-    """Whether an update says something of the money that the doubt's step does not."""
+    """Return whether an update states more about the money than the step of the case."""
     statement = gateway_statement(update)
     known = statement_of_case(case)
     names = ("state", "gateway_payment", "amount")
@@ -227,7 +227,7 @@ def _events_of(payment: Payment) -> Select[PaymentEvent]:
 
 
 def case_of(row: PaymentEvent) -> ReviewCase:
-    """Return what a step of the timeline tells people to decide."""
+    """Return the case that a step of the timeline opens for staff to decide."""
     details: Mapping[str, Any] = row.details
     return ReviewCase(
         id=row.id,

@@ -1,4 +1,4 @@
-"""What became of cases that waited for finance, and the amounts that wait for a review."""
+"""Read the outcomes of cases that waited for finance, and the amounts that wait for a review."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReviewOutcome:
 
 
 def find_outcome(session: Session, *, case_id: int, actor: Actor) -> ReviewOutcome | None:
-    """Return, for staff, what became of a case; None where nobody did anything about it."""
+    """Return, for staff, the outcome of a case; None where no decision was made."""
     require(actor, "look_up_payments")
     row = session.scalars(
         select(PaymentReview).where(PaymentReview.case_id == case_id)

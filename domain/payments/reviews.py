@@ -1,10 +1,11 @@
-"""What people decide about money that came and is not clear: to credit it, or to give it back.
+"""Decide on payments under review: credit the money received, or refund it.
 
-Crediting takes two people, as a bank transfer does: one proposes, another decides. What is credited
-follows from what the gateway verified, at the payment's own price: nobody types an amount. Refusing
-takes one, since it gives nothing away. Either is about one doubt: where the gateway has said more
-since, it has to be looked at again. Money that differs from the books is looked into by one person,
-who says what was found: that moves nothing, unless it ends a dispute whose end cannot be read.
+Crediting takes two people, as a bank transfer does: one requests it, another approves it. The
+amount credited follows from what the gateway verified, at the payment's own price: no one types an
+amount. Rejecting takes one person, since it grants nothing. Each decision is about one case under
+review: where the gateway has reported more since, the case has to be reviewed again. An amount that
+differs from the ledger is reviewed by one person, who records what was found: that moves no money,
+unless it closes a dispute whose outcome cannot be read.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class OpenReview:
-    """A doubt that waits for a decision, and what accepting it would credit.
+    """A case under review that waits for a decision, and what approving it would credit.
 
-    `obstacle` is the slug of why it cannot be accepted, and `credit` None then.
+    `obstacle` is the slug of why it cannot be approved, and `credit` None then.
     """
 
     case: ReviewCase
@@ -78,7 +79,7 @@ class OpenReview:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided of a doubt, or found of a discrepancy.
+    """The decision on a case under review, or the finding on a discrepancy.
 
     `return_state` is owed, returned or not_received, or None.
     """
@@ -100,9 +101,9 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PaymentReviews:
-    """What waits for a decision about a payment, or for a review, and what was decided.
+    """The open reviews and cases of a payment, and the decisions on earlier ones.
 
-    `ends_dispute` are the ids of the discrepancies whose review ends an open dispute.
+    `ends_dispute` are the ids of the discrepancies whose review closes an open dispute.
     """
 
     waiting: tuple[OpenReview, ...]
@@ -113,7 +114,7 @@ class PaymentReviews:
 
 # ── Reading ───────────────────────────────────────────────────────────────────────────────────
 def reviews_of(session: Session, *, payment_id: int, actor: Actor) -> PaymentReviews:
-    """Return what waits and what was decided, for staff. Raises NotFound."""
+    """Return the open cases of a payment and the earlier decisions, for staff. Raises NotFound."""
     require(actor, "look_up_payments")
     payment = session.get(Payment, payment_id)
     if payment is None:
@@ -177,13 +178,13 @@ def _decision(row: PaymentReview) -> Decision:
 
 
 def needs_decision() -> ColumnElement[bool]:
-    """Return the condition of payments that wait for people: to decide, or to give money back."""
+    """Return the condition of payments that wait for staff to decide, or to refund money."""
     reviewed = exists().where(
         PaymentReview.case_id == PaymentEvent.id, PaymentReview.state == ReviewState.REJECTED
     )
     about = aliased(Payment)
     number = PaymentEvent.details["gateway_payment"].astext
-    # Each part has an index of its own, which one condition of all would not use.
+    # Each part has an index of its own, which a single condition for all would not use.
     return Payment.id.in_(
         union_all(
             select(about.id).where(about.state == "under_review"),
@@ -202,7 +203,7 @@ def needs_decision() -> ColumnElement[bool]:
 
 
 def count_waiting(session: Session, *, actor: Actor) -> int:
-    """Return how many payments wait for people, for staff."""
+    """Return how many payments wait for staff."""
     require(actor, "look_up_payments")
     return session.scalars(select(func.count(Payment.id)).where(needs_decision())).one()
 
@@ -211,11 +212,12 @@ def count_waiting(session: Session, *, actor: Actor) -> int:
 def request_acceptance(
     session: Session, *, payment_id: int, case_id: int, reason: str, actor: Actor
 ) -> None:
-    """Propose to credit what came, for somebody else to decide; again by the same: no effect.
+    """Request that the money received be credited, for another person to approve.
 
-    Raises Conflict with the obstacle where it cannot be credited ("ask_gateway_first" where the
-    gateway has not said what came), "case_is_closed" where the gateway has said more since, and
-    "requested_by_another" where somebody else proposed it.
+    Repeated by the same person, it has no effect. Raises Conflict with the obstacle where the money
+    cannot be credited ("ask_gateway_first" where the gateway has not reported how much was
+    received), "case_is_closed" where the gateway has reported more since, and
+    "requested_by_another" where another person has requested it.
     """
     payment, reason = _checked(session, payment_id, reason, actor)
     row = _review(session, case_id)
@@ -243,10 +245,10 @@ def request_acceptance(
 def approve_payment(
     session: Session, *, payment_id: int, case_id: int, reason: str, actor: Actor
 ) -> None:
-    """Credit what came, as somebody else proposed; again by the same: no effect.
+    """Credit the money received, as another person requested; again by the same: no effect.
 
-    The payment is from then on one of the amount that came. Raises NotAuthorised for whoever
-    proposed it, Conflict as `request_acceptance` does and "not_requested".
+    The payment's amount is from then on the amount received. Raises NotAuthorised for the person
+    who requested it, Conflict as `request_acceptance` does and "not_requested".
     """
     payment, reason = _checked(session, payment_id, reason, actor)
     row, name = _review(session, case_id), audit.actor_name(actor)
@@ -282,10 +284,11 @@ def approve_payment(
 def reject_payment(
     session: Session, *, payment_id: int, case_id: int, reason: str, actor: Actor
 ) -> None:
-    """Credit nothing, and owe back whatever came; again by the same: no effect.
+    """Reject the money received, so that it is due back; again by the same: no effect.
 
     A payment under review fails; one that was credited already stays, and only its other money is
-    refused. Raises NotAuthorised for whoever proposed to accept it, Conflict("case_is_closed").
+    rejected. Raises NotAuthorised for the person who requested to credit it, and
+    Conflict("case_is_closed").
     """
     payment, reason = _checked(session, payment_id, reason, actor)
     row, name = _review(session, case_id), audit.actor_name(actor)
@@ -318,12 +321,12 @@ def review_discrepancy(
     actor: Actor,
     is_lost: bool | None = None,
 ) -> None:
-    """Record that a person looked into money that differs from the books; again: no effect.
+    """Record that a person reviewed an amount that differs from the ledger; again: no effect.
 
-    `reason` says what was found and done. A dispute whose end could not be read ends with it:
-    `is_lost` says whether the customer got the money. Raises AlreadyDecided where somebody else
-    reviewed it, Conflict("case_is_closed") where there is no such discrepancy, and InvalidInput
-    where a dispute waits for its end and `is_lost` is not given.
+    `reason` states what was found and done. A dispute whose outcome could not be read is closed by
+    this: `is_lost` states whether the customer got the money. Raises AlreadyDecided where another
+    person reviewed it, Conflict("case_is_closed") where there is no such discrepancy, and
+    InvalidInput where a dispute waits for its outcome and `is_lost` is not given.
     """
     payment, reason = _checked(session, payment_id, reason, actor)
     row, name = _review(session, case_id), audit.actor_name(actor)
@@ -352,7 +355,7 @@ def review_discrepancy(
 
 
 def _dispute_to_end(session: Session, payment: Payment, case: ReviewCase) -> Dispute | None:
-    """Return the open dispute that the review of a discrepancy ends, or None."""
+    """Return the open dispute that the review of a discrepancy closes, or None."""
     name = case.gateway_dispute_id
     if case.reason != review_cases.UNKNOWN_OUTCOME or name is None:
         return None
@@ -367,7 +370,7 @@ def _discrepancy(session: Session, payment: Payment, case_id: int) -> ReviewCase
 
 
 def _checked(session: Session, payment_id: int, reason: str, actor: Actor) -> tuple[Payment, str]:
-    """Return the payment, locked, and the reason, tidy; raise where the actor may not decide."""
+    """Return the payment, locked, and the reason, trimmed; raise where the actor may not decide."""
     require(actor, "decide_payment")
     reason = checked_reason(reason)
     payment = lock_payment(session, payment_id)
@@ -393,7 +396,10 @@ def _open_case(session: Session, payment: Payment, case_id: int) -> ReviewCase:
 
 
 def _credit_of(session: Session, payment: Payment, case: ReviewCase) -> tuple[Money, int]:
-    """Return what came and the micros of credit that it buys; raise Conflict with the obstacle."""
+    """Return the amount received and the micros of credit it buys.
+
+    Raises Conflict with the obstacle where it cannot be credited.
+    """
     if case.reason == review_cases.SECOND_MONEY:
         raise Conflict("second_money_goes_back")
     number, received = case.gateway_payment_id, case.amount
@@ -406,7 +412,7 @@ def _credit_of(session: Session, payment: Payment, case: ReviewCase) -> tuple[Mo
         raise Conflict("money_in_other_currency")
     if review_cases.went_back(session, payment, number):
         raise Conflict("money_went_back")
-    # More may have come than was asked for; what is left of a micro is ours.
+    # More may have been received than was requested; the fraction of a micro left over is ours.
     credit_micros = payment.credit_micros * received.micros // payment.pay_micros
     if credit_micros <= 0:
         raise Conflict("money_buys_nothing")

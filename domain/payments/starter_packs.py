@@ -1,6 +1,6 @@
-"""What campaigns give with an account's first top-up: once an account, and once an instrument.
+"""Grant what campaigns offer with a first top-up: once an account, and once an instrument.
 
-Nothing here stops a top-up's credit: what a campaign does not give is noted, and the credit stays.
+Nothing here stops a top-up's credit: what a campaign does not grant is noted, and the credit stays.
 Locks are taken in the order payment, campaigns by their ids, account, as redeeming a code does.
 """
 
@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 GIVEN, REFUSED, WAITS = "starter_pack", "starter_pack_refused", "starter_pack_waits"
 
-# Credit that came by no payment, such as by a file of another system, counts as a top-up too.
+# Credit granted without a payment, such as by an import from another system, counts as a top-up
+# too.
 _HAD_TOP_UP = """
 EXISTS (
   SELECT FROM grants WHERE account_id = %(account_id)s AND kind = 'top_up'
@@ -72,10 +73,10 @@ def lock_packs(session: Session, payment: Payment, *, at: datetime) -> list[Camp
 def give_packs(
     session: Session, payment: Payment, update: PaymentUpdate, packs: list[Campaign], actor: Actor
 ) -> None:
-    """Give what the locked campaigns have for a payment that was credited in this transaction.
+    """Grant what the locked campaigns offer for a payment that was credited in this transaction.
 
-    Where the gateway has not said yet what it was paid with, it is asked at once, and what it
-    answers goes to `settle_packs`.
+    Where the gateway has not reported yet what it was paid with, it is queried at once, and its
+    response goes to `settle_packs`.
     """
     if not packs or _had_top_up(session, payment):
         return
@@ -99,7 +100,7 @@ def give_packs(
 
 
 def settle_packs(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
-    """Give a credited payment what waits for what it was paid with, now that this is known."""
+    """Grant a credited payment what waited for its instrument, now that this is known."""
     if update.asking_tells_instrument:
         return
     steps = session.scalars(
@@ -129,7 +130,7 @@ def _had_top_up(session: Session, payment: Payment) -> bool:
 def _give(
     session: Session, payment: Payment, campaign: Campaign, digest: bytes | None
 ) -> str | None:
-    """Give one campaign's credit and return None, or why not."""
+    """Grant one campaign's credit and return None, or the reason against it."""
     try:
         with session.begin_nested():
             check_account(session, campaign, payment.account_id)

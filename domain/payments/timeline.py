@@ -1,4 +1,4 @@
-"""Everything that happened to a payment: steps, webhooks, refunds and disputes."""
+"""Read a payment's timeline: its steps, webhooks, refunds and disputes."""
 
 from __future__ import annotations
 

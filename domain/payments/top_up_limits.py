@@ -1,4 +1,4 @@
-"""How much a top-up may be, and which amounts are offered: a row a currency, which finance edits.
+"""Keep the limits and preset amounts of top-ups: a row a currency, which finance edits.
 
 The first figures come from a file, where a currency has no row yet. They are in the account's
 currency; a gateway has limits of its own for what is paid.
@@ -91,12 +91,12 @@ def change_limits(
     actor: Actor,
     idempotency_key: str,
 ) -> int:
-    """Give a currency other limits, as finance, for the next top-ups; return their version.
+    """Change the limits of a currency, as finance, for the next top-ups; return their version.
 
     `expected_version` is the one that was edited, 0 for a currency that has none yet. Raises
     NotAuthorised, UnknownCurrency, CurrencyMismatch; InvalidInput on "minimum", "maximum" or
     "presets" ("too_many_decimals", "not_positive", "below_minimum", "above_maximum", "empty",
-    "too_many"); Conflict("limits_changed") where somebody else changed them meanwhile;
+    "too_many"); Conflict("limits_changed") where another person changed them meanwhile;
     IdempotencyMismatch.
     """
     require(actor, "change_top_up_limits")
@@ -192,7 +192,7 @@ def _check(currency: str, minimum: Money, maximum: Money, presets: tuple[Money, 
 
 
 def _check_amount(field: str, amount: Money, currency: str) -> None:
-    """Refuse what nobody can pay: another currency, nothing, or a fraction of the smallest coin."""
+    """Reject an amount that cannot be paid: another currency, zero, or part of a minor unit."""
     if amount.currency != currency:
         raise CurrencyMismatch(currency, amount.currency)
     if amount.micros <= 0:

@@ -1,6 +1,6 @@
-"""Money that came, was refused, and goes back: owed until the gateway or a person says it went.
+"""Record rejected money as due back until the gateway or a person reports its return.
 
-It was never credited, so no grant stands for it: between refusal and return it is a payable
+It was never credited, so it has no credit grant: between rejection and return it is a payable
 (2150) against what the gateway holds for us.
 """
 
@@ -42,9 +42,10 @@ _MAX_LENGTH = 200
 
 
 def record_liability(session: Session, payment: Payment, review: PaymentReview) -> None:
-    """Write down that the money of a refused review has to be given back.
+    """Record that the money of a rejected review is due back to the payer.
 
-    Where the gateway never said how much it was, nothing can be posted: the debt stands here.
+    Where the gateway never stated how much it was, nothing can be posted: the debt is recorded
+    here.
     """
     review.return_state = ReturnState.DUE
     received = _received(review)
@@ -63,7 +64,7 @@ def record_liability(session: Session, payment: Payment, review: PaymentReview) 
 
 
 def review_of(payment: Payment, case: ReviewCase, **decision: str | datetime) -> PaymentReview:
-    """Return a new review of what is in doubt; `decision` is what was requested or decided."""
+    """Return a new review of a case; `decision` is what was requested or decided."""
     return PaymentReview(
         account_id=payment.account_id,
         payment_id=payment.id,
@@ -79,10 +80,11 @@ def review_of(payment: Payment, case: ReviewCase, **decision: str | datetime) ->
 def refused_money(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> PaymentReview | None:
-    """Return the review that refused this money of the payment.
+    """Return the review that rejected this money of the payment.
 
-    Money without a name was refused as what came, so that what is named later is the same. Money
-    that was refused again, after the gateway had denied it for a while, is that of the last review.
+    Money without an id was rejected as the money received, so an id stated later refers to the same
+    money. Money that was rejected again, after the gateway had denied it for a while, belongs to
+    the last review.
     """
     if gateway_payment_id is None:
         return None
@@ -101,7 +103,7 @@ def refused_money(
 
 
 def was_denied_before(review: PaymentReview, update: PaymentUpdate) -> bool:
-    """Whether refused money, of which the gateway had said that it never came, was paid since."""
+    """Return whether rejected money, reported as never received before, was paid since."""
     denied_at = review.returned_at if review.return_state == ReturnState.NOT_RECEIVED else None
     if denied_at is None or update.occurred_at is None:
         return False
@@ -109,9 +111,9 @@ def was_denied_before(review: PaymentReview, update: PaymentUpdate) -> bool:
 
 
 def settle_by_failure(session: Session, payment: Payment, update: PaymentUpdate) -> bool:
-    """End what is open about money that the gateway now says never came; say whether anything was.
+    """Close what is open about money now reported as never received; return whether any was.
 
-    Rejected money is owed no longer, and a second payment that waits for a decision needs none.
+    Rejected money is no longer due, and a second payment that waits for a decision needs none.
     """
     name = update.gateway_payment_id
     if name is None:
@@ -135,10 +137,10 @@ def settle_by_failure(session: Session, payment: Payment, update: PaymentUpdate)
 
 
 def settle_by_refunds(session: Session, payment: Payment, gateway_payment_id: str | None) -> None:
-    """Take refunds that no credit stands for as the return of money that was rejected, or will be.
+    """Treat refunds without credit as the return of money that was rejected, or will be.
 
-    Together they are all of it, or more: a part leaves people to look. Money that came beside a
-    credited one, and has gone back by itself, needs no decision.
+    Together they cover all of it, or more: a partial return is left to staff. Money received beside
+    a credited payment and already refunded by the gateway needs no decision.
     """
     for review in _owed(session, payment, gateway_payment_id):
         last = _last_of_return(session, payment, review.gateway_payment_id, _received(review))
@@ -163,9 +165,9 @@ def restore_liability(
     gateway_refund_id: str,
     gateway_payment_id: str | None,
 ) -> bool:
-    """Owe rejected money again whose return failed after all; say whether it is.
+    """Restore rejected money as due where its return failed after all; return whether it is due.
 
-    It stays returned where other refunds are all of it, or where people gave it back otherwise.
+    It stays returned where other refunds cover all of it, or where staff returned it otherwise.
     """
     for review in _returned(session, payment):
         received = _received(review)
@@ -190,7 +192,7 @@ def restore_liability(
 
 
 def is_return(session: Session, payment: Payment, refund: Refund) -> bool:
-    """Whether a refund that no credit stands for gives rejected money back, or is going to."""
+    """Return whether a refund without credit returns rejected money, or is going to."""
     if any(row.return_reference == refund.gateway_refund_id for row in _returned(session, payment)):
         return True
     owed = _owed(session, payment, refund.gateway_payment_id)
@@ -200,7 +202,7 @@ def is_return(session: Session, payment: Payment, refund: Refund) -> bool:
 
 
 def name_of_return(session: Session, payment: Payment, update: RefundUpdate) -> str | None:
-    """Return which money a refund gives back: the one that is owed, where the refund has no name.
+    """Return which money a refund returns: the money that is due, where the refund names none.
 
     Other money may be credited for the payment later, which this refund then does not concern.
     """
@@ -213,7 +215,7 @@ def name_of_return(session: Session, payment: Payment, update: RefundUpdate) -> 
 
 
 def _returned(session: Session, payment: Payment) -> list[PaymentReview]:
-    """Return rejected money that went back: by the last review of each."""
+    """Return rejected money that was returned: by the last review of each."""
     rows = session.scalars(
         select(PaymentReview)
         .where(PaymentReview.payment_id == payment.id, PaymentReview.return_state.is_not(None))
@@ -226,9 +228,9 @@ def _returned(session: Session, payment: Payment) -> list[PaymentReview]:
 def _owed(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> Sequence[PaymentReview]:
-    """Return the rejected money of this name that is owed, or all of it where there is no name.
+    """Return the rejected money with this id that is due, or all of it where there is no id.
 
-    Money without a name that went back of a credited payment is that of the credit.
+    Money without an id that was refunded from a credited payment belongs to the credit.
     """
     if gateway_payment_id is not None:
         review = refused_money(session, payment, gateway_payment_id)
@@ -247,7 +249,7 @@ def _owed(
 def _last_of_return(
     session: Session, payment: Payment, gateway_payment_id: str | None, received: Money | None
 ) -> Refund | None:
-    """Return the last paid refund of money without credit where together they are all of it."""
+    """Return the last paid refund of money without credit where together they cover all of it."""
     kept = session.scalars(
         select(Refund)
         .where(
@@ -266,7 +268,7 @@ def _last_of_return(
 
 
 def _is_all(gone: Money, received: Money | None) -> bool:
-    """Whether all of it went; where nobody knows how much came, people look."""
+    """Return whether all of it was returned; an unknown amount received is left to staff."""
     return (
         received is not None
         and gone.currency == received.currency
@@ -277,7 +279,7 @@ def _is_all(gone: Money, received: Money | None) -> bool:
 def _waiting_second_money(
     session: Session, payment: Payment, gateway_payment_id: str | None
 ) -> ReviewCase | None:
-    """Return the open case of a second payment with this name, or None."""
+    """Return the open case of a second payment with this id, or None."""
     for case in open_cases(session, payment):
         if case.reason == SECOND_MONEY and case.gateway_payment_id == gateway_payment_id:
             return case
@@ -285,7 +287,7 @@ def _waiting_second_money(
 
 
 def _reject(session: Session, payment: Payment, case: ReviewCase, *, reason: str) -> PaymentReview:
-    """Write down that money is owed which the gateway, and no person, decided about."""
+    """Record money as due back by the gateway's statement, without a person's decision."""
     review = review_of(
         payment,
         case,
@@ -301,10 +303,11 @@ def _reject(session: Session, payment: Payment, case: ReviewCase, *, reason: str
 
 
 def record_return(session: Session, *, review_id: int, reference: str, actor: Actor) -> None:
-    """Write down that refused money was given back by hand; `reference` is the bank's or gateway's.
+    """Record the return of rejected money by hand; `reference` is the bank's or gateway's.
 
-    Again with the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where
-    it went back otherwise or never came, and Conflict("nothing_to_return") where nothing is owed.
+    Again with the same reference: no effect. Raises InvalidInput, NotFound, AlreadyDecided where it
+    was returned otherwise or never received, and Conflict("nothing_to_return") where nothing is
+    due.
     """
     require(actor, "record_return")
     reference = " ".join(reference.split())
@@ -353,7 +356,7 @@ def _settle(
     actor: Actor,
     reference: str | None,
 ) -> None:
-    """Close what is owed: the same legs whether the money went back or never came."""
+    """Clear the payable: the same legs whether the money was returned or never received."""
     review.returned_at = clock.now(session)
     review.return_state = state
     review.returned_by = audit.actor_name(actor)
@@ -375,7 +378,7 @@ def _settle(
 
 
 def _received(review: PaymentReview) -> Money | None:
-    """Return how much came; None where the gateway never said."""
+    """Return how much was received; None where the gateway never stated it."""
     if review.received_micros is None or review.received_currency is None:
         return None
     return Money(review.received_micros, review.received_currency)

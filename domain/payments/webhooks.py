@@ -1,4 +1,4 @@
-"""What gateways send us: verified, written down, acted upon, and only then acknowledged."""
+"""Receive webhooks of gateways: verify, store and apply them, and only then acknowledge."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SELECT EXISTS (
   SELECT FROM gateway_messages
   WHERE gateway = %(gateway)s AND event_id = %(event_id)s AND outcome = %(outcome)s)
 """
-# The words of the outcomes stand here as the index of these rows has them.
+# The outcomes are spelt here as the index of these rows has them.
 _EVIDENCE = """
 SELECT EXISTS (
     SELECT FROM gateway_messages
@@ -79,7 +79,7 @@ SELECT EXISTS (
 
 
 class RunTransaction(Protocol):
-    """Does work in a transaction, commits it, and runs it again where it lost a race."""
+    """A callable that runs work in a transaction, commits it, and retries it after a lost race."""
 
     def __call__(self, work: Callable[[Session], T], /) -> T:
         """Return what the work returns."""
@@ -92,7 +92,7 @@ def process_webhook(
     message: InboundMessage,
     vault: Vault,
 ) -> tuple[Outcome, Acknowledgement]:
-    """Take a webhook in, in transactions of these sessions: see `handle_webhook`."""
+    """Process a webhook in transactions of these sessions: see `handle_webhook`."""
 
     def run(work: Callable[[Session], T], /) -> T:
         return run_transaction(sessions, work)
@@ -103,11 +103,11 @@ def process_webhook(
 def handle_webhook(
     run: RunTransaction, *, gateway: Gateway, message: InboundMessage, vault: Vault
 ) -> tuple[Outcome, Acknowledgement]:
-    """Take a webhook in and return what became of it, and the answer for whoever sent it.
+    """Process a webhook; return its outcome, and the response for its sender.
 
-    It is verified before the transaction begins, since that may ask the network. What it says and
-    that it came are committed together, before the answer. Where that cannot be, the answer asks
-    the gateway to come again.
+    It is verified before the transaction begins, since that may query the network. Its effects and
+    the record of its receipt are committed together, before the response. Where that is not
+    possible, the response asks the gateway to retry.
     """
     try:
         webhook = gateway.parse_webhook(message)
@@ -129,7 +129,7 @@ def handle_webhook(
 def _set_aside(
     run: RunTransaction, gateway: Gateway, webhook: WebhookEvent, error: Exception
 ) -> None:
-    """Note at the payments that are named why nothing came of a message, for staff to see."""
+    """Record on the payments that a message names why it was not applied, for staff to see."""
 
     def note_failure(session: Session) -> None:
         names = {name_of(update) for update in webhook.updates} | {*webhook.asks_about}
@@ -152,7 +152,7 @@ def _act(
     vault: Vault,
 ) -> Outcome:
     if _is_kept(session, gateway, webhook.event_id, Outcome.RECORDED):
-        return Outcome.REPEATED  # whatever it said was done, and committed with this row
+        return Outcome.REPEATED  # what it reported was applied and committed with this row
     updates = [as_of(update, message.received_at) for update in webhook.updates]
     outcome, payment = apply_updates(session, gateway=gateway, updates=updates, actor=GATEWAY_ACTOR)
     asked = [_ask_soon(session, gateway, name) for name in webhook.asks_about]
@@ -161,7 +161,8 @@ def _act(
         payment, outcome = found[-1], Outcome.RECORDED
     for update in webhook.updates:
         if isinstance(update, DisputeUpdate):
-            # Its messages leave things out, and come in any order: the answer is of now.
+            # Its messages leave things out, and arrive in any order: the response has the present
+            # state.
             _ask_soon(session, gateway, name_of(update))
     if not webhook.updates and not webhook.asks_about:
         outcome = Outcome.RECORDED
@@ -180,7 +181,7 @@ def _act(
 
 
 def _ask_soon(session: Session, gateway: Gateway, name: KnownName) -> Payment | None:
-    """Have the gateway asked about a payment at once, and return it; None where it is unknown."""
+    """Schedule a query for a payment at once, and return the payment; None where it is unknown."""
     payment = lock_by_name(session, gateway=gateway.name, is_sandbox=gateway.is_sandbox, name=name)
     if payment is not None:
         payment.next_check_at = clock.now(session)
@@ -190,7 +191,7 @@ def _ask_soon(session: Session, gateway: Gateway, name: KnownName) -> Payment | 
 def _has_unmatched(
     session: Session, gateway: Gateway, updates: tuple[GatewayUpdate, ...], outcome: Outcome
 ) -> bool:
-    """Whether an update tells of money for a payment that is not known here."""
+    """Return whether an update reports money for a payment that is not known here."""
     if len(updates) == 1 and outcome is not Outcome.UNKNOWN_PAYMENT:
         return False
     return any(
@@ -214,7 +215,7 @@ def _keep(
     payment: Payment | None = None,
     reason: str | None = None,
 ) -> None:
-    """Write the message down, encrypted; the same again, with the same outcome, is kept once."""
+    """Store the message, encrypted; the same again, with the same outcome, is stored once."""
     if outcome is not Outcome.RECORDED and _is_kept(session, gateway, event_id, outcome):
         return
     _write(
@@ -273,10 +274,10 @@ def _keep_refused(
     refusal: WebhookRefused,
     vault: Vault,
 ) -> None:
-    """Keep what cannot be believed as evidence; nobody can fill the table with it.
+    """Store rejected messages as evidence, limited so that no sender can fill the table.
 
-    Each gateway has a number of its own, so that what is sent in the name of one does not push
-    out the evidence of another.
+    Each gateway has a limit of its own, so that what is sent in the name of one does not push out
+    the evidence of another.
     """
     _log.warning("a message in the name of %s is refused: %s", gateway.name, refusal.reason)
     event_id = f"refused:{_digest(_content(message)).hex()}"
@@ -318,7 +319,7 @@ def _digest(content: bytes) -> bytes:
 # ── Money that matches no payment ─────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class UnmatchedWebhook:
-    """A webhook that tells of money for a payment that is not known here."""
+    """A webhook that reports money for a payment that is not known here."""
 
     gateway: str
     event_id: str
@@ -343,7 +344,7 @@ def unmatched_webhooks(
 ) -> tuple[UnmatchedWebhook, ...]:
     """Return webhooks of the last 90 days about money that matches no payment, the newest first.
 
-    One that came again, and was recorded then, is not among them. Raises NotAuthorised.
+    One that was received again, and recorded then, is not among them. Raises NotAuthorised.
     """
     require(actor, "look_up_payments")
     since = clock.now(session) - timedelta(days=UNMATCHED_DAYS)

@@ -1,4 +1,4 @@
-"""What an access review tells: roles on accounts, what people did, and what needs a look.
+"""Build the access review: roles on accounts, what people did, and what needs attention.
 
 A flag is a member of staff who belongs to a customer's account, or a pair of duties that one
 person should not hold: who did both sides lately, and who could by their present role. Services
@@ -277,6 +277,6 @@ def _could(role: StaffRole, sides: tuple[Side, Side]) -> bool:
 
 
 def record_review(session: Session, *, actor: Actor) -> None:
-    """Write down that somebody takes an access review away."""
+    """Record that a person downloads an access review."""
     require(actor, "review_access")
     audit.record(session, action="export_access_review", actor=actor)

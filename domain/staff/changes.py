@@ -1,4 +1,4 @@
-"""What a change of a member of staff is, when it takes two people, and carrying it out.
+"""Carry out changes of members of staff, and decide which of them take two people.
 
 Every change takes one lock first, so that each sees what the ones before it did.
 """
@@ -88,7 +88,7 @@ def list_admins(session: Session) -> tuple[int, ...]:
 
 
 def check_changer(actor: Actor, person: User, admins: tuple[int, ...]) -> None:
-    """Raise NotAuthorised about oneself, and for who lost the role while they waited."""
+    """Raise NotAuthorised about oneself, and for an actor who lost the role while waiting."""
     require_another(actor, f"user:{person.id}")
     if not actor.is_system and actor.user_id not in admins:
         raise NotAuthorised
@@ -111,13 +111,13 @@ def find_sensitivity(session: Session, person: User, after: Standing) -> Sensiti
 
 
 def takes_away(before: Standing, after: Standing) -> bool:
-    """Whether a change leaves a person without a role, or without access, that they have."""
+    """Return whether a change takes away a role, or access, that the person has."""
     is_disabling = after.is_disabled and not before.is_disabled
     return is_disabling or (before.role is not None and after.role is None)
 
 
 def removes_last_admin(person: User, after: Standing, admins: tuple[int, ...]) -> bool:
-    """Whether nobody would administer after the change."""
+    """Return whether no administrator would be left after the change."""
     return admins == (person.id,) and not after.is_active_admin
 
 

@@ -1,9 +1,9 @@
-"""Colleagues who are invited as staff by mail, and so need no customer's account.
+"""Invite colleagues as staff by mail, so that they need no customer account.
 
-The link proves the address and makes the person, who belongs to no account. Whoever signed up with
-the address and never proved it may be a stranger, and is replaced. In the same transaction the
-person gets the role from whoever invited them, as if that administrator gave it at this moment:
-`give_invited_role` asks what that administrator may do now, and makes a request of the roles
+The link proves the address and creates the person, who belongs to no account. A person who signed
+up with the address and never proved it may be a stranger, and is replaced. In the same transaction
+the new person gets the role from the administrator who invited them, as if granted at this moment:
+`give_invited_role` checks what that administrator may do now, and creates a request for the roles
 Finance and Administrator, which waits for a second administrator.
 """
 
@@ -80,8 +80,8 @@ class Invitation:
 class RoleOffer:
     """What a mailed link offers: which role, to which address.
 
-    `is_known`: the address belongs to a person by now (`identity.is_taken`), whom the link makes
-    nothing of. `replaces_sign_up`: somebody signed up with it and never proved it.
+    `is_known`: the address belongs to a person by now (`identity.is_taken`), for whom the link has
+    no effect. `replaces_sign_up`: a person signed up with it and never proved it.
     """
 
     email: str
@@ -106,11 +106,11 @@ def invite_staff(
     policy: AuthPolicy,
     locale: str = "en",
 ) -> Invitation:
-    """Mail an address the offer of a role; again, it returns the invitation that is open.
+    """Mail the offer of a role to an address; repeated, return the invitation that is open.
 
-    The mail is in `locale`. Raises NotAuthorised; InvalidInput on "email" or "reason";
-    RateLimited; and Conflict: "has_sign_in" where the address belongs to a person,
-    "invited_with_another_role", or "too_many_invitations".
+    The mail is in `locale`. Raises NotAuthorised; InvalidInput on "email" or "reason"; RateLimited;
+    and Conflict: "has_sign_in" where the address belongs to a person, "invited_with_another_role",
+    or "too_many_invitations".
     """
     require(actor, "manage_people")
     address, reason = identity.normalise_email(email), checked_reason(reason)
@@ -152,11 +152,12 @@ def resend_staff_invitation(
     policy: AuthPolicy,
     locale: str = "en",
 ) -> Invitation:
-    """Mail a new link, good for another seven days; the link before it is dead from now on.
+    """Mail a new link, valid for another seven days; the link before it is invalid from now on.
 
-    Whoever sends it again is who invites from now on. `sent_at` is of the link that is replaced:
-    where it was sent again since, nothing changes. Raises NotAuthorised, NotFound, RateLimited,
-    and Conflict: "has_sign_in", or "invitation_over" where it was accepted or withdrawn.
+    The administrator who sends it again counts as the inviter from now on. `sent_at` is of the link
+    that is replaced: where it was sent again since, nothing changes. Raises NotAuthorised,
+    NotFound, RateLimited, and Conflict: "has_sign_in", or "invitation_over" where it was accepted
+    or withdrawn.
     """
     require(actor, "manage_people")
     _lock(session, actor)
@@ -179,7 +180,7 @@ def resend_staff_invitation(
 
 
 def withdraw_staff_invitation(session: Session, *, invitation_id: int, actor: Actor) -> None:
-    """Withdraw an invitation: its link is dead from now on; again, it changes nothing.
+    """Withdraw an invitation, so that its link is invalid; repeated, it has no effect.
 
     Any administrator may. Raises NotAuthorised, NotFound, and Conflict("invitation_over") where it
     was accepted.
@@ -234,7 +235,7 @@ def _send(session: Session, row: StaffInvitation, sending: _Sending) -> None:
 
 
 def _lock(session: Session, actor: Actor) -> None:
-    """Wait for all changes of staff. Raises NotAuthorised for who is no active administrator."""
+    """Lock all changes of staff. Raises NotAuthorised where the actor is no administrator."""
     if actor.user_id not in lock_admins(session):
         raise NotAuthorised
 
@@ -260,8 +261,8 @@ def _withdraw(session: Session, row: StaffInvitation, actor: Actor, now: datetim
 def find_role_offer(session: Session, *, token: str) -> RoleOffer:
     """Return what a mailed link offers.
 
-    Raises NotFound where it is used, withdrawn or expired, or where whoever sent it is no
-    administrator any more.
+    Raises NotFound where it is used, withdrawn or expired, or where its sender is no longer an
+    administrator.
     """
     row = _usable_row(session, token, clock.now(session))
     asked = select(is_taken(row.email), replaces_sign_up(row.email))
@@ -278,14 +279,14 @@ def accept_staff_invitation(
     client: Client,
     policy: AuthPolicy,
 ) -> tuple[SignIn, RoleRequest | None]:
-    """Make a person of the invited address, give them the role, and let them in.
+    """Create the person of the invited address, grant them the role, and sign them in.
 
-    The link came to their mailbox, so it proves the address, and replaces who signed up with it and
-    never proved it: the account that they opened then stays without a member. Returns what the
-    sign-in comes to, which may be the set-up of a second factor, and the request that waits where
-    the role takes a second administrator. Raises NotFound where the link does not work, Conflict
-    ("email_taken") where the address belongs to a person by now, InvalidInput, Overloaded, and
-    RateLimited before anything that takes long.
+    The link was sent to their mailbox, so it proves the address, and replaces a person who signed
+    up with it and never proved it: the account that they opened then stays without a member.
+    Returns the result of the sign-in, which may be the set-up of a second factor, and the request
+    that waits where the role takes a second administrator. Raises NotFound where the link does not
+    work, Conflict ("email_taken") where the address belongs to a person by now, InvalidInput,
+    Overloaded, and RateLimited before anything that takes long.
     """
     with sessions.begin() as session:
         counters = network_counters(policy, policy.requests_per_address, "join-staff", client)
@@ -330,7 +331,7 @@ def _accept(
         actor=inviter,
         invitation_id=row.id,
     )
-    if request is None:  # else the mail of the request says it
+    if request is None:  # otherwise the mail of the request states it
         _mail_admins(session, row, "invitation_accepted")
     return request
 
@@ -341,7 +342,7 @@ def _is_open() -> ColumnElement[bool]:
 
 
 def _is_of_admin() -> ColumnElement[bool]:
-    """Whether who sent it administers now."""
+    """Return whether the sender is an administrator now."""
     return (
         select(User.id)
         .where(
@@ -385,7 +386,7 @@ def _get_row(session: Session, invitation_id: int) -> StaffInvitation:
 
 
 def _state(session: Session, row: StaffInvitation, now: datetime) -> InvitationState:
-    """Return how an open invitation stands whose address is not taken."""
+    """Return the state of an open invitation whose address is not taken."""
     is_of_admin = select(_is_of_admin()).where(StaffInvitation.id == row.id)
     return _named_state(row, now, is_known=False, is_of_admin=session.scalars(is_of_admin).one())
 

@@ -1,7 +1,7 @@
-"""Mails to all administrators about changes that make or remove one, or need a second person.
+"""Mail all administrators about changes that make or remove one, or need a second person.
 
-The person who is changed gets a mail of their own besides (person_notice.py). People are
-named by their email addresses alone: a display name is whatever somebody typed.
+The person who is changed gets a separate mail (person_notice.py). People are named by their email
+addresses alone: a display name is free text of its owner.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mail_admins(
     is_by_time: bool = False,
     may_object: bool = False,
 ) -> None:
-    """Tell all active administrators of a step, also the one whom it is about (`is_you`).
+    """Mail all active administrators about a step, also the one concerned (`is_you`).
 
     `before` is None for a person who was made with the role, and for one who is invited. `until`
     is when the change takes effect by itself (`is_by_time`), or expires; `may_object`: the person

@@ -1,4 +1,4 @@
-"""The mail to whom a change of role or access is about: what changed, when, and whom to ask.
+"""Mail the person whose role or access changed: what changed, when, and whom to ask.
 
 It says no reason: that stays with administrators.
 """
@@ -24,7 +24,7 @@ TEMPLATE = "staff_own_change"
 def mail_person(
     session: Session, person: User, *, before: Standing, after: Standing, changed_by: str
 ) -> None:
-    """Tell a person in their language that they were changed.
+    """Mail a person, in their language, that their role or access changed.
 
     `changed_by` is who did or requested it, as facts name people: whom they ask. A customer, who
     has no role before and after, asks support instead.

@@ -1,10 +1,11 @@
-"""How many changes of staff one administrator may cause in an hour: each of them sends mails.
+"""Limit the changes of staff that one administrator may cause in an hour: each sends mails.
 
 Requests, changes that are carried out at once, and resets of second factors are counted. What ends
-a request follows from one of these, as does disabling somebody again, and is never refused, nor are
-people who are disabled at once or signed out. A change that takes something away, which may have
-to stop somebody, has as much room again when all other changes are refused. Invitations have a
-limit of their own (domain/identity/invitation_mails.py), also for what comes of them.
+a request follows from one of these, as does disabling a person again, and is never refused, nor is
+disabling a person at once or signing them out. A change that takes something away, which may be
+needed to stop a person, has the same limit once more when all other changes are refused.
+Invitations have a limit of their own (domain/identity/invitation_mails.py), also for what follows
+from them.
 """
 
 from __future__ import annotations

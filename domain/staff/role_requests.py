@@ -1,10 +1,10 @@
-"""Changes that take two administrators: requested by one, approved or rejected by another.
+"""Handle changes that take two administrators: one requests, another approves or rejects.
 
-Where nobody else may decide, the change takes effect after 24 hours, until which it can be
-withdrawn, and the administrator who would be one no more may object. All administrators get a mail
-of each step. When the change is carried out everything is checked again: what does not fit any more
-ends the request, and its remark says why. So does every change of somebody at once: no request
-waits that could not be carried out.
+Where no other person may decide, the change takes effect after 24 hours, until which it can be
+withdrawn, and the administrator who would lose that role may object. All administrators get a mail
+of each step. When the change is carried out everything is checked again: a change that no longer
+fits ends the request, and its remark states why. So does every immediate change of a person: no
+request waits that could not be carried out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ DECIDED_SHOWN = 20
 
 
 class RequestState(StrEnum):
-    """What became of a request; `LAPSED` ended by itself, and its remark says why.
+    """The state of a request; `LAPSED` ended by itself, and its remark states why.
 
     `OBJECTED` was ended by the person concerned.
     """
@@ -67,7 +67,7 @@ class RequestState(StrEnum):
 
 
 class LapseReason(StrEnum):
-    """Why a request ended by itself."""
+    """The reason why a request ended by itself."""
 
     NOT_DECIDED = "not_decided"
     REQUESTER_NOT_ADMIN = "requester_not_admin"
@@ -77,7 +77,7 @@ class LapseReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RoleRequest:
-    """A requested change of a person; who requested and decided is named as facts name people.
+    """A requested change of a person; people are named as the audit log names them.
 
     `effective_at` is when it takes effect by itself; None where another administrator decides.
     """
@@ -101,9 +101,9 @@ class RoleRequest:
     def is_open_to_objection(self) -> bool:
         """Whether the person concerned may end it.
 
-        They may where it would take their place as an administrator without anybody else's word. A
-        second administrator who approves is not stopped: else whoever has the session of one
-        administrator could keep all others from removing them.
+        They may where it would remove them as an administrator without another person's approval. A
+        second administrator who approves is not stopped: otherwise an attacker with the session of
+        one administrator could keep all others from removing them.
         """
         return (
             self.state is RequestState.REQUESTED
@@ -123,10 +123,10 @@ def request_change(
     actor: Actor,
     invitation_id: int | None = None,
 ) -> RoleRequest:
-    """Have a change of a locked person wait; the same again returns the request that waits.
+    """Request a change of a locked person; the same again returns the request that waits.
 
-    What came of an invitation is never RateLimited. Raises Conflict("role_request_open") where
-    another change of the person waits.
+    A request that follows from an invitation is never RateLimited. Raises
+    Conflict("role_request_open") where another change of the person waits.
     """
     now, maker = clock.now(session), audit.actor_name(actor)
     waiting = _open_request(session, person)
@@ -162,9 +162,10 @@ def request_change(
 
 
 def lapse_unfit_requests(session: Session, *, actor: Actor) -> None:
-    """End, after somebody was changed, the requests that cannot be carried out any more.
+    """End, after a person was changed, the requests that cannot be carried out any more.
 
-    They are those about who was changed, and those of who is no administrator any more.
+    They are those about the person changed, and those made by a person who is no longer an
+    administrator.
     """
     now, admins = clock.now(session), list_admins(session)
     waiting = session.scalars(
@@ -182,10 +183,11 @@ def lapse_unfit_requests(session: Session, *, actor: Actor) -> None:
 
 
 def approve_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
-    """Carry a change out that another administrator requested; return what became of it.
+    """Carry out a change that another administrator requested; return the request's outcome.
 
     It may have lapsed instead, for the reason in `remark`. The same person's second approval
-    changes nothing. Raises NotAuthorised, NotFound, and AlreadyDecided where somebody decided.
+    changes nothing. Raises NotAuthorised, NotFound, and AlreadyDecided where another person
+    decided.
     """
     require(actor, "decide_role_request")
     row, person, admins = _lock_request(session, request_id)
@@ -227,9 +229,9 @@ def withdraw_role_request(session: Session, *, request_id: int, actor: Actor) ->
 
 
 def object_to_role_request(session: Session, *, request_id: int, actor: Actor) -> RoleRequest:
-    """End a request about oneself that would take effect by itself; again, it changes nothing.
+    """End a request about oneself that would take effect by itself; repeated, it has no effect.
 
-    Raises NotAuthorised for all but the administrator whose place it would take, and where another
+    Raises NotAuthorised for all but the administrator who would lose the role, and where another
     administrator decides; NotFound; and AlreadyDecided where it has ended.
     """
     require(actor, "object_to_role_request")
@@ -245,7 +247,7 @@ def object_to_role_request(session: Session, *, request_id: int, actor: Actor) -
 
 
 def end_due_role_requests(session: Session, *, actor: Actor, limit: int = 100) -> int:
-    """Carry out what waited 24 hours, and end what nobody decided; return how many there were."""
+    """Carry out what waited 24 hours, and end what was not decided; return how many there were."""
     require(actor, "end_role_requests")
     now = clock.now(session)
     due = session.scalars(
@@ -259,7 +261,7 @@ def end_due_role_requests(session: Session, *, actor: Actor, limit: int = 100) -
     ).all()
     for request_id in due:
         row, person, admins = _lock_request(session, request_id)
-        if row.state == RequestState.REQUESTED:  # nobody decided while this waited for the lock
+        if row.state == RequestState.REQUESTED:  # not decided while this waited for the lock
             _apply_or_lapse(session, row, person, admins, actor)
     return len(due)
 
@@ -303,13 +305,13 @@ def _open_request(session: Session, person: User) -> StaffRoleRequest | None:
 def _check_decider(
     actor: Actor, row: StaffRoleRequest, person: User, admins: tuple[int, ...]
 ) -> None:
-    """Let pass who administers now, did not request the change, and is not the one changed."""
+    """Check that the decider is an administrator, not the requester and not the person changed."""
     check_changer(actor, person, admins)
     require_another(actor, row.requested_by)
 
 
 def _check_objector(actor: Actor, row: StaffRoleRequest, admins: tuple[int, ...]) -> None:
-    """Let pass the one whom it is about, who administers now."""
+    """Check that the objector is the person concerned, and an administrator now."""
     if actor.user_id != row.user_id or actor.user_id not in admins:
         raise NotAuthorised
 

@@ -1,8 +1,8 @@
-"""Who works here: administrators give, change and remove roles, and disable people.
+"""Manage staff: administrators grant, change and remove roles, and disable people.
 
-The last administrator stays one, and nobody changes themselves. Whoever is changed signs in again,
-so that no open page goes on with what they were. What makes or removes an administrator takes a
-second one: such a change becomes a request (role_requests.py).
+The last administrator cannot be removed, and no one changes themselves. The person changed has to
+sign in again, so that no open page continues with their former role. A change that makes or removes
+an administrator takes a second one: it becomes a request (role_requests.py).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WHERE action IN ('create_user', 'change_staff_role')
   AND CAST(details ->> 'user_id' AS bigint) = ANY (:ids)
 GROUP BY 1
 """)
-# A person's newest actions are few back to the sign-in before them, which the log never forgets.
+# A person has few actions since their latest sign-in, which the log never deletes.
 _PEOPLE = """
 SELECT u.id, u.display_name, u.email, u.staff_role, u.disabled_at,
        (SELECT a.recorded_at FROM audit_log a
@@ -76,7 +76,7 @@ FROM audit_log WHERE id = ANY (:ids)
 class StaffMember:
     """A person, with a role here or without; the last three are of its last change.
 
-    `approved_by` is who agreed where it took two people, or the job that waited 24 hours.
+    `approved_by` is who approved where it took two people, or the job that waited 24 hours.
     """
 
     user_id: int
@@ -137,7 +137,7 @@ def _given(session: Session, ids: list[int]) -> dict[int, Row[Any]]:
 def change_staff_role(
     session: Session, *, user_id: int, role: StaffRole | None, reason: str, actor: Actor
 ) -> RoleRequest | None:
-    """Give a person a role, another one, or (None) none any more; again, it changes nothing.
+    """Grant a person a role, change it, or (None) remove it; repeated, it has no effect.
 
     Return the request that waits where the change takes a second administrator, else None. Raises
     NotAuthorised, also about oneself; NotFound("user"); InvalidInput("reason"); RateLimited beyond
@@ -156,7 +156,7 @@ def give_invited_role(
     actor: Actor,
     invitation_id: int,
 ) -> RoleRequest | None:
-    """Give the role of an invitation to who accepted it, as the administrator who sent it.
+    """Grant the role of an invitation to its acceptor, as the administrator who sent it.
 
     As `change_staff_role`, but never RateLimited: the invitation was limited when it was mailed.
     """
@@ -185,9 +185,9 @@ def _change_role(
 def disable_user(
     session: Session, *, user_id: int, is_disabled: bool, reason: str, actor: Actor
 ) -> RoleRequest | None:
-    """Sign a person out everywhere and let them in no more, or let them in again.
+    """Disable a person, which signs them out everywhere, or enable them again.
 
-    Repeated, it changes nothing. Returns and raises as `change_staff_role` does; disabling somebody
+    Repeated, it changes nothing. Returns and raises as `change_staff_role` does; disabling a person
     at once is never RateLimited.
     """
     require(actor, "manage_people")
@@ -222,7 +222,7 @@ def list_possible_changes(
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Why and by whom somebody is changed, and the invitation that it comes of, if it does."""
+    """Why and by whom a person is changed, and the invitation that it follows from, if any."""
 
     reason: str
     actor: Actor
@@ -284,11 +284,11 @@ def end_sessions(session: Session, *, user_id: int, reason: str, actor: Actor) -
 
 
 def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: Actor) -> None:
-    """Remove the second factors of somebody who has lost theirs, and sign them out everywhere.
+    """Remove the second factors of a person who has lost theirs, and sign them out everywhere.
 
-    All administrators get a mail where the person is of staff: whoever has that person's password
-    could set up a factor of their own now. Raises as `identity.reset_second_factors` does, and
-    RateLimited beyond 30 changes in an hour.
+    All administrators get a mail where the person is a member of staff: anyone with that person's
+    password could set up a factor of their own now. Raises as `identity.reset_second_factors` does,
+    and RateLimited beyond 30 changes in an hour.
     """
     require(actor, "manage_people")
     lock_admins(session)
@@ -317,9 +317,10 @@ def create_person(
     role: StaffRole | None,
     actor: Actor,
 ) -> int:
-    """Make a person whose address needs no proof, for the command line; return their id.
+    """Create a person whose address needs no proof, for the command line; return their id.
 
-    All administrators get a mail where the person is one. Raises as `identity.create_user` does.
+    All administrators get a mail where the person is an administrator. Raises as
+    `identity.create_user` does.
     """
     require(actor, "create_person")
     user_id = identity.create_user(
@@ -344,7 +345,10 @@ def create_person(
 
 
 def find_person(session: Session, *, email: str, actor: Actor) -> StaffMember:
-    """Return who has an address, with a role or without. Raises NotFound("user"), InvalidInput."""
+    """Return the person with an address, with a role or without.
+
+    Raises NotFound("user"), InvalidInput.
+    """
     require(actor, "manage_people")
     tidy = email.strip().lower()
     if not tidy:

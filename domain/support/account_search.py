@@ -1,4 +1,4 @@
-"""Staff find an account by whatever a customer tells them of it."""
+"""Find an account, for staff, by any detail that a customer gives."""
 
 from __future__ import annotations
 

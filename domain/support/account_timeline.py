@@ -1,6 +1,6 @@
-"""Everything that happened to an account, on one line of time, for staff.
+"""Read the timeline of an account, with everything that happened to it, for staff.
 
-Postings, usage by the day, steps of payments, what staff asked for and did, notes, and what people
+Postings, usage by the day, steps of payments, what staff requested and did, notes, and what people
 changed: each comes from the table that keeps it, by an index, a page at a time. An event that
 several tables keep is taken from one of them: an entry before a step, a step before the audit log.
 """

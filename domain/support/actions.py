@@ -1,9 +1,9 @@
-"""Acts of staff: done at once within the maker's limit, and above it by two people.
+"""Carry out actions of staff: at once within the person's limit, above it with an approval.
 
 The limit is on the sum of what one person did alone for one account in 24 hours (for all accounts,
-where money goes back), so that splitting an amount does not help, over midnight either. Whatever
-waits is judged again, whole, when somebody else agrees to it; nobody agrees to their own request,
-and no member of an account acts on it as staff.
+where money is refunded), so that splitting an amount does not get round it, not even over midnight.
+A request is checked again, in full, when another person approves it; no one approves their own
+request, and no member of an account acts on it as staff.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 @dataclass(frozen=True, slots=True)
 class CompletedAction:
-    """An act that was carried out. `code` is the voucher's, where it made or used one.
+    """An action that was carried out. `code` is the voucher's, where it created or used one.
 
     `refund_id` is a refund that it requested, to be sent to the gateway after the commit.
-    `allowance` is what its maker could do alone after it; None where two people did it.
+    `allowance` is what the person could do alone after it; None where two people did it.
     """
 
     act_id: int
@@ -64,9 +64,9 @@ class CompletedAction:
 
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
-    """An action above its maker's limit: somebody else has until `expires_at` to agree.
+    """An action above its maker's limit, which another person may approve until `expires_at`.
 
-    `allowance` is what it was judged by.
+    `allowance` is the one that it was checked against.
     """
 
     request_id: int
@@ -84,11 +84,11 @@ def perform_or_request(
     actor: Actor,
     idempotency_key: str,
 ) -> CompletedAction | PendingApproval:
-    """Perform an action within the actor's limit, or have it wait for somebody else.
+    """Perform an action within the actor's limit, or request approval by another person.
 
-    Raises NotAuthorised for who may not, or belongs to the account; InvalidInput for a reason that
-    is missing; NotFound; IdempotencyMismatch; Conflict("already_requested") where the very same
-    waits; and what the action itself is refused with.
+    Raises NotAuthorised for an actor who may not do it, or belongs to the account; InvalidInput for
+    a missing reason; NotFound; IdempotencyMismatch; Conflict("already_requested") where an
+    identical request waits; and what the action itself raises.
     """
     require(actor, action.permission, account_id)
     reason = checked_reason(reason)
@@ -127,12 +127,12 @@ def _account(session: Session, account_id: int) -> Account:
 
 
 def _kept(allowance: Allowance) -> dict[str, int]:
-    """Return an allowance as the answer to a write keeps it."""
+    """Return an allowance as the result of a write keeps it."""
     return {"limit_micros": allowance.limit.micros, "used_micros": allowance.used.micros}
 
 
 def _known(session: Session, answer: dict[str, int]) -> CompletedAction | PendingApproval:
-    """Return the first answer again, with the allowance as it was then."""
+    """Return the first result again, with the allowance as it was then."""
     if "act" in answer:
         act = session.get_one(StaffAct, answer["act"])
         return replace(_done(act), allowance=_kept_allowance(answer, act))
@@ -155,7 +155,7 @@ def _done(row: StaffAct) -> CompletedAction:
 
 
 def _check_is_asked_once(session: Session, account: Account, action: StaffAction) -> None:
-    """Refuse to ask for the same refund again while it waits: both would be approved, and paid."""
+    """Reject a second request for a refund while one waits: both would be approved, and paid."""
     if action.name != RefundPayment.name:
         return
     same = session.scalars(
@@ -240,12 +240,12 @@ def _execute(
 
 # ── The second person ─────────────────────────────────────────────────────────────────────────
 def approve_request(session: Session, *, request_id: int, actor: Actor) -> CompletedAction:
-    """Carry out what somebody else asked for, as another person of finance.
+    """Carry out what another person requested, as a second finance member.
 
-    Everything is judged again as it is now: whether the maker may still ask for it, and whether
-    it is still worth the same. The same person's second approval answers as the first did. Raises
+    Everything is checked again as it is now: whether the maker may still request it, and whether it
+    is still worth the same. The same person's second approval returns what the first did. Raises
     NotAuthorised, NotFound, AlreadyDecided (also where it has expired), Conflict
-    ("request_changed", "maker_may_not") and what the action itself is refused with; it still waits.
+    ("request_changed", "maker_may_not") and what the action itself raises; the request still waits.
     """
     row = _to_decide(session, request_id, actor)
     if not is_new_decision(row, ApprovalState.APPROVED, actor, requested_by=row.requested_by):
@@ -266,7 +266,7 @@ def approve_request(session: Session, *, request_id: int, actor: Actor) -> Compl
 
 
 def reject_request(session: Session, *, request_id: int, reason: str, actor: Actor) -> None:
-    """Refuse what somebody else asked for; it is not carried out. Raises as `approve_request`."""
+    """Reject another person's request; it is not carried out. Raises as `approve_request`."""
     reason = checked_reason(reason)
     row = _to_decide(session, request_id, actor)
     if not is_new_decision(row, ApprovalState.REJECTED, actor, requested_by=row.requested_by):
@@ -276,7 +276,7 @@ def reject_request(session: Session, *, request_id: int, reason: str, actor: Act
 
 
 def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None:
-    """Withdraw one's own request; again, it changes nothing. Raises as `approve_request`."""
+    """Withdraw one's own request; repeated, it has no effect. Raises as `approve_request`."""
     require(actor, "see_requests")
     row = _locked(session, request_id)
     if row.requested_by != audit.actor_name(actor):
@@ -289,7 +289,7 @@ def withdraw_request(session: Session, *, request_id: int, actor: Actor) -> None
 
 
 def expire_requests(session: Session, *, actor: Actor) -> int:
-    """End the requests that nobody decided in time; return how many."""
+    """Expire the requests that were not decided in time; return how many."""
     require(actor, "expire_requests")
     now = clock.now(session)
     ended = session.execute(
@@ -331,7 +331,7 @@ def _check_in_time(session: Session, row: ApprovalRequest) -> None:
 
 
 def _maker(session: Session, row: ApprovalRequest, action: StaffAction) -> Actor:
-    """Return whoever asked, with the role and the accounts that they have now."""
+    """Return the person who requested it, with the role and the accounts that they have now."""
     person = session.get(User, int(row.requested_by.removeprefix("user:")), populate_existing=True)
     if person is None or person.disabled_at is not None or person.staff_role is None:
         raise Conflict("maker_may_not")

@@ -1,7 +1,7 @@
-"""How much of a limit is left: what one person may still do of an action alone in 24 hours.
+"""Compute what is left of a limit: how much one person may still do alone in 24 hours.
 
-One statement reads the limit and the sum of what was done, for whoever acts, for the form that says
-so before, and for whoever approves what is above it: the three cannot disagree.
+One statement reads the limit and the sum of what was done, for the person who acts, for the form
+that shows it beforehand, and for the approver of what is above it: the three cannot disagree.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def get_allowance(
 ) -> Allowance:
     """Return what the actor may do of an action for an account alone, and has done.
 
-    Raises InvalidInput("action"), NotAuthorised for who may not do it at all, NotFound.
+    Raises InvalidInput("action"), NotAuthorised for an actor who may not do it at all, NotFound.
     """
     if action not in STAFF_ACTIONS:
         raise InvalidInput("action", "unknown")

@@ -1,4 +1,4 @@
-"""How much one person may do alone in a day: a row an action, role and currency.
+"""Keep the limits of what one person may do alone in a day: by action, role and currency.
 
 The first figures come from a file; administrators, who move no credit themselves, edit them. What
 has no row needs a second person from the first unit on.
@@ -93,11 +93,11 @@ def change_action_limit(
     actor: Actor,
     idempotency_key: str,
 ) -> int:
-    """Give an action another limit, as an administrator; return its version.
+    """Change the limit of an action, as an administrator; return its version.
 
     `expected_version` is the one that was edited, 0 for one that has no row yet. Raises
     NotAuthorised; InvalidInput on "action", "role" or "daily"; UnknownCurrency;
-    Conflict("limits_changed") where somebody else changed it meanwhile; IdempotencyMismatch.
+    Conflict("limits_changed") where another person changed it meanwhile; IdempotencyMismatch.
     """
     require(actor, "change_action_limit")
     _check(action, role, daily)

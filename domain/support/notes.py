@@ -1,4 +1,4 @@
-"""Notes: what staff write down about an account, for other staff."""
+"""Keep notes that staff write about an account, for other staff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an act would do to an account, found by doing it and taking it back again.
+"""Preview what an action would do to an account, by doing it and rolling it back.
 
 So the figures before the button are those of the services behind it, in every case.
 """

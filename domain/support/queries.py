@@ -1,4 +1,4 @@
-"""What waits for a second person: acts on accounts here, and how much waits elsewhere."""
+"""List what waits for a second person: actions on accounts, and how much waits elsewhere."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ActView:
     acted_at: datetime
 
 
-# What one asked for oneself is somebody else's to decide, and so is not counted.
+# One's own requests are for another person to decide, and so are not counted.
 _COUNTS = text("""
 SELECT
   (SELECT count(*) FROM approval_requests

@@ -1,4 +1,4 @@
-"""What staff can do to an account's credit: what each action is worth, and how it is performed.
+"""Define what staff can do to an account's credit: what each action is worth, and how it runs.
 
 An action is a few plain values, so that it can wait in the database for a second person and be
 judged again, whole, when that person agrees.
@@ -53,7 +53,7 @@ class ActionContext:
 
 
 class StaffAction(Protocol):
-    """An act on an account that staff ask for. Its fields are plain values.
+    """An action on an account that staff request. Its fields are plain values.
 
     `permission` is what its maker needs. Its limit is on what one person did for one account in a
     day where `is_limited_by_account`, else on what they did for all accounts.
@@ -200,12 +200,12 @@ class GiveGoodwill:
 
 @dataclass(frozen=True, slots=True)
 class ReverseEntry:
-    """A wrong charge given back, or credit that was given wrongly taken back, in part or whole.
+    """A reversal of a wrong charge, or of credit that was granted wrongly, in part or whole.
 
-    Without an amount it is all that is left to reverse when it is asked for. A voucher or goodwill
-    is taken back as far as it is unspent; `includes_spent` goes on, and makes the spent part an
-    amount due, for whoever may reverse paid credit. Credit that was paid for is refunded with its
-    payment instead.
+    Without an amount it is all that is left to reverse when it is requested. A voucher or goodwill
+    is clawed back as far as it is unspent; `includes_spent` goes further, and makes the spent part
+    an amount due, for those who may reverse paid credit. Credit that was paid for is refunded with
+    its payment instead.
     """
 
     name: ClassVar[str] = "reverse_entry"
@@ -290,7 +290,7 @@ class RefundPayment:
         return Money(self.amount_micros, self.currency)
 
     def execute(self, session: Session, *, account: Account, by: ActionContext) -> Effect:
-        """Request the refund; whoever has the gateway sends it after the commit."""
+        """Request the refund; the caller with the gateway sends it after the commit."""
         del account
         planned = request_refund(
             session,

@@ -1,4 +1,4 @@
-"""Campaigns: one person of finance proposes what codes give, and another approves it."""
+"""Manage campaigns: one finance member requests what codes grant, another approves it."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class GrantTemplate:
 
 @dataclass(frozen=True, slots=True)
 class CurrencyTerms:
-    """What one redemption gives in a currency, and how much may be given altogether.
+    """What one redemption grants in a currency, and the budget of the campaign in it.
 
-    A first top-up below `minimum_top_up` earns nothing; campaigns with codes have none.
+    A first top-up below `minimum_top_up` earns nothing; campaigns with codes have no minimum.
     """
 
     parts: tuple[GrantTemplate, ...]
@@ -65,10 +65,12 @@ class CurrencyTerms:
 
 @dataclass(frozen=True, slots=True)
 class CampaignTerms:
-    """What a campaign gives, to whom and when. None for sites or countries: all of them.
+    """The terms of a campaign: grants, eligibility and dates.
 
-    `validity_days` count from the redemption. `is_for_named_accounts`: only codes that were
-    made for an account; `is_for_support`: staff may make such codes one at a time.
+    None for sites or countries: all of them.
+
+    `validity_days` count from the redemption. `is_for_named_accounts`: only codes that were created
+    for an account; `is_for_support`: staff may create such codes one at a time.
     """
 
     name: str
@@ -91,7 +93,7 @@ class CampaignTerms:
 
 @dataclass(frozen=True, slots=True)
 class CampaignView:
-    """A campaign as staff see it; people are named as facts name them."""
+    """A campaign as staff see it; people are named as the audit log names them."""
 
     campaign_id: int
     terms: CampaignTerms
@@ -108,7 +110,7 @@ class CampaignView:
 def request_campaign(
     session: Session, *, terms: CampaignTerms, actor: Actor, idempotency_key: str
 ) -> int:
-    """Write a campaign down for somebody else to approve; return its id.
+    """Request approval of a campaign by another person; return the campaign's id.
 
     Raises InvalidInput, by field of the terms, for terms that do not fit together;
     Conflict("name_is_taken"); IdempotencyMismatch; NotAuthorised.
@@ -137,9 +139,9 @@ def request_campaign(
 
 
 def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, actor: Actor) -> None:
-    """Approve or refuse a campaign that somebody else proposed; the same again changes nothing.
+    """Approve or reject a campaign that another person requested; the same again: no effect.
 
-    Raises NotAuthorised for whoever proposed it, and AlreadyDecided.
+    Raises NotAuthorised for the person who requested it, and AlreadyDecided.
     """
     require(actor, "decide_campaign")
     campaign = lock_campaign(session, campaign_id)
@@ -154,10 +156,10 @@ def decide_campaign(session: Session, *, campaign_id: int, is_approved: bool, ac
 
 
 def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
-    """End an approved campaign now: no code of it gives anything any more.
+    """End an approved campaign now: its codes grant nothing any more.
 
-    What was redeemed stays. The same person's repetition changes nothing. Raises AlreadyDecided
-    where somebody else ended it, and Conflict("campaign_not_approved").
+    What was redeemed stays. Repeated by the same person, it has no effect. Raises AlreadyDecided
+    where another person ended it, and Conflict("campaign_not_approved").
     """
     require(actor, "end_campaign")
     campaign = lock_campaign(session, campaign_id)
@@ -176,7 +178,7 @@ def end_campaign(session: Session, *, campaign_id: int, actor: Actor) -> None:
 
 
 def list_campaigns(session: Session, *, actor: Actor) -> tuple[CampaignView, ...]:
-    """Return all campaigns, the newest first; support sees them too."""
+    """Return all campaigns, the newest first; support may see them too."""
     require(actor, "see_campaigns")
     campaigns = session.scalars(
         select(Campaign).order_by(Campaign.id.desc()).execution_options(populate_existing=True)
@@ -194,7 +196,7 @@ def find_campaign(session: Session, *, campaign_id: int, actor: Actor) -> Campai
 
 
 def parts_of(session: Session, *, campaign_id: int, currency: str) -> tuple[GrantTemplate, ...]:
-    """Return the grants that one redemption in the currency gives, in their order."""
+    """Return the grants of one redemption in the currency, in their order."""
     rows = session.scalars(
         select(CampaignPart)
         .where(CampaignPart.campaign_id == campaign_id, CampaignPart.currency == currency)
@@ -288,7 +290,7 @@ def _plain(terms: CampaignTerms) -> dict[str, Any]:
 
 # ── Checks ────────────────────────────────────────────────────────────────────────────────────
 def _checked(session: Session, terms: CampaignTerms) -> CampaignTerms:
-    """Return the terms with tidy words; raise InvalidInput for what does not fit together."""
+    """Return the terms with trimmed text; raise InvalidInput for what does not fit together."""
     description = " ".join(terms.description.split())
     check_text(description=description)
     if not description:

@@ -1,4 +1,4 @@
-"""Codes: made from randomness that nobody can guess, read as people type them, and taken back."""
+"""Manage voucher codes: generate them at random, read them as people type them, revoke them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TAKEN = text("SELECT code FROM voucher_codes WHERE code = ANY(:codes)")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Codes that came together."""
+    """Codes that were generated or imported together."""
 
     batch_id: int
     campaign_id: int
@@ -56,9 +56,9 @@ class Batch:
 
 
 def read_code(typed: str) -> str:
-    """Return a code as it is kept: upper case, without spaces and dashes; "" where it is none.
+    """Return a code as it is stored: upper case, without spaces and dashes; "" where it is none.
 
-    Full-width letters, as a Japanese keyboard may give them, count as the letters that they are.
+    Full-width letters, as a Japanese keyboard may produce them, count as the letters that they are.
     """
     folded = typed.translate(_HALF_WIDTH)
     code = _LEFT_OUT.sub("", folded).upper()
@@ -76,7 +76,7 @@ def hide_code(code: str) -> str:
 def generate_codes(
     session: Session, *, campaign_id: int, count: int, actor: Actor, idempotency_key: str
 ) -> int:
-    """Make so many codes for a campaign and return their batch; repeated, the same batch.
+    """Generate a number of codes for a campaign and return their batch; repeated, the same batch.
 
     Raises InvalidInput("count", "out_of_range"), Conflict("campaign_not_approved") or
     Conflict("code_budget_spent"), NotFound, NotAuthorised.
@@ -107,11 +107,11 @@ def make_codes_for(
     actor: Actor,
     idempotency_key: str,
 ) -> int:
-    """Make a code for each of these accounts, which no other can use, and return their batch.
+    """Generate a code for each of these accounts, which no other can use, and return their batch.
 
-    Each finds its code in its list of vouchers. Raises InvalidInput on "accounts" ("empty",
-    "too_many", "twice" or "unknown" with the account), NotAuthorised for an account that the
-    actor belongs to, and as `generate_codes` does.
+    Each account sees its code in its list of vouchers. Raises InvalidInput on "accounts" ("empty",
+    "too_many", "twice" or "unknown" with the account), NotAuthorised for an account that the actor
+    belongs to, and as `generate_codes` does.
     """
     require(actor, "make_codes")
     _check_accounts(session, accounts)
@@ -157,7 +157,7 @@ def import_codes(
     actor: Actor,
     idempotency_key: str,
 ) -> int:
-    """Bring in codes that were made elsewhere, all or none, and return their batch.
+    """Import codes that were generated elsewhere, all or none, and return their batch.
 
     Raises InvalidInput on "codes" ("empty", "too_many", "not_a_code" or "twice" with the line,
     "taken" with the first that is), and as `generate_codes` does.
@@ -183,9 +183,9 @@ def import_codes(
 
 
 def issue_code(session: Session, *, campaign: Campaign, account_id: int, actor: Actor) -> str:
-    """Make one code of a locked campaign that only this account can use, and return it.
+    """Generate one code of a locked campaign that only this account can use, and return it.
 
-    The caller has checked who may do this. Raises as `generate_codes` does, and NotFound.
+    The caller has checked the permission. Raises as `generate_codes` does, and NotFound.
     """
     if session.get(Account, account_id) is None:
         raise NotFound("account")
@@ -265,12 +265,12 @@ def revoke_codes(
     batch_id: int | None = None,
     expected_count: int | None = None,
 ) -> int:
-    """Take back what is left of one code, a batch, or all codes of a campaign; return how many.
+    """Revoke what is left of one code, a batch, or all codes of a campaign; return how many.
 
-    Credit that they gave already stays. Codes that are used up or taken back are left as they
-    are, so that a repetition changes nothing. Raises InvalidInput for a reason that is missing and
-    for more codes than MAX_CODES_PER_BATCH, and Conflict("codes_changed") where it would not be the
-    `expected_count` that somebody confirmed.
+    Credit that they granted already stays. Codes that are used up or revoked are left as they are,
+    so that a repetition changes nothing. Raises InvalidInput for a missing reason and for more
+    codes than MAX_CODES_PER_BATCH, and Conflict("codes_changed") where it would not be the
+    `expected_count` that the user confirmed.
     """
     require(actor, "revoke_codes")
     reason = checked_reason(reason)
@@ -316,9 +316,9 @@ def list_batches(session: Session, *, campaign_id: int, actor: Actor) -> tuple[B
 
 
 def codes_of_batch(session: Session, *, batch_id: int, actor: Actor) -> Iterator[str]:
-    """Return a batch's codes in full, for the file that goes to whoever gives them away.
+    """Return a batch's codes in full, for the file that is passed to their distributor.
 
-    That somebody took them is written to the audit log. Raises NotFound and NotAuthorised.
+    The export is written to the audit log. Raises NotFound and NotAuthorised.
     """
     require(actor, "download_codes")
     batch = session.get(VoucherBatch, batch_id)
@@ -333,7 +333,10 @@ def codes_of_batch(session: Session, *, batch_id: int, actor: Actor) -> Iterator
 
 
 def lock_campaign(session: Session, campaign_id: int) -> Campaign:
-    """Return a campaign that nobody else changes until the transaction ends; raise NotFound."""
+    """Return a campaign, locked against changes by others until the transaction ends.
+
+    Raises NotFound.
+    """
     campaign = session.get(Campaign, campaign_id, with_for_update=True, populate_existing=True)
     if campaign is None:
         raise NotFound("campaign")
@@ -357,7 +360,7 @@ def _read_all(typed: Sequence[str]) -> list[str]:
 
 
 def _new_codes(session: Session, count: int) -> list[str]:
-    """Return codes that nobody has: one in a hundred million million is met by chance."""
+    """Return codes not in use: a collision has odds of one in a hundred million million."""
     codes: set[str] = set()
     while len(codes) < count:
         more = {_random_code() for _ in range(count - len(codes))} - codes
@@ -378,7 +381,7 @@ def _add_codes(
     actor: Actor,
     accounts: Sequence[int] | None = None,
 ) -> int:
-    """Add codes, each for the account at its place, or for whoever has them."""
+    """Add codes, each for the account at its place, or for anyone who has it."""
     _require_room(campaign, len(codes))
     batch = VoucherBatch(
         campaign_id=campaign.id,
@@ -413,7 +416,7 @@ def _require_room(campaign: Campaign, count: int) -> None:
 
 
 def count_codes(session: Session, *, campaign_id: int) -> dict[str, int]:
-    """Return how many codes of a campaign there are, were used, and were taken back."""
+    """Return how many codes of a campaign there are, were used, and were revoked."""
     total, used, revoked = session.execute(
         select(
             func.count(),

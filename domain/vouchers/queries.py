@@ -1,4 +1,4 @@
-"""An account's vouchers: what was redeemed and how much of it is left, and what waits for it."""
+"""List an account's vouchers: what was redeemed, how much of it is left, and what waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VoucherRow:
     """A redeemed voucher. `code` is None where a first top-up earned it.
 
     `services` are those that its credit is limited to; empty: it pays for every service. `status`
-    is active, used_up, expired or revoked (taken back by staff).
+    is active, used_up, expired or revoked (by staff).
     """
 
     redemption_id: int

@@ -1,4 +1,4 @@
-"""A code becomes credit: once, within its campaign's budget, for whoever it was made for."""
+"""Redeem voucher codes: once, within the campaign's budget, for the account they are meant for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SELECT last_entry_sequence = 0 FROM account_balances WHERE account_id = :account
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """What a redemption gave: its credit lasts until `expires_at`."""
+    """What a redemption granted: its credit lasts until `expires_at`."""
 
     redemption_id: int
     campaign: str
@@ -74,10 +74,10 @@ class Redeemed:
 def redeem_code_unlimited(
     session: Session, *, account_id: int, typed: str, actor: Actor, idempotency_key: str
 ) -> Redeemed:
-    """Turn a code into credit of the account, for an owner or billing member of it.
+    """Redeem a code for the account, for an owner or billing member of it.
 
-    Raises VoucherRefused with why not, RateLimited, NotAuthorised, NotFound. Whoever calls this
-    for people counts their tries first: see `redeem_code`.
+    Raises VoucherRefused with the cause, RateLimited, NotAuthorised, NotFound. A caller that serves
+    people counts their attempts first: see `redeem_code`.
     """
     require(actor, "redeem_code", account_id)
     return redeem_code_unchecked(
@@ -94,7 +94,7 @@ def redeem_code(
     idempotency_key: str,
     key: bytes,
 ) -> Redeemed:
-    """Count a try and then redeem; a try that succeeds is taken off the count again.
+    """Count an attempt and then redeem; a successful attempt is taken off the count again.
 
     `key` is the secret that counters are made with. Raises as `redeem_code_unlimited` does, and
     RateLimited with the seconds to wait after many refusals, by person, account and network.
@@ -123,7 +123,7 @@ def rate_limited(
     actor: Actor,
     key: bytes,
 ) -> T:
-    """Count somebody's try of a code, carry it out, and take it off the count if it succeeds.
+    """Count an attempt at a code, carry it out, and take it off the count if it succeeds.
 
     Raises RateLimited, and what the attempt raises.
     """
@@ -149,14 +149,14 @@ def _counters(key: bytes, account_id: int, actor: Actor) -> list[Counter]:
 def redeem_code_unchecked(
     session: Session, *, account_id: int, typed: str, actor: Actor, idempotency_key: str
 ) -> Redeemed:
-    """Turn a code into credit for whom the caller has let pass. Raises VoucherRefused."""
+    """Redeem a code for an actor whose permission the caller has checked. Raises VoucherRefused."""
     code = read_code(typed)
     campaign_id = session.scalars(
         select(VoucherCode.campaign_id).where(VoucherCode.code == code)
     ).one_or_none()
     if campaign_id is None:
         raise VoucherRefused("unknown")
-    # Always the campaign first, then the code, then the account: nobody waits in a circle.
+    # Always the campaign first, then the code, then the account: no deadlock.
     campaign = lock_campaign(session, campaign_id)
     write = IdempotentRequest(
         account_id, f"voucher:{idempotency_key}", "redeem_code", {"code": code}
@@ -197,7 +197,7 @@ def _check_code(session: Session, campaign: Campaign, row: VoucherCode, account_
 
 
 def check_campaign(session: Session, campaign: Campaign) -> None:
-    """Let a campaign pass that gives credit now. Raises VoucherRefused."""
+    """Check that a campaign grants credit now. Raises VoucherRefused."""
     now = clock.now(session)
     if campaign.state != "approved":
         raise VoucherRefused("revoked")
@@ -208,7 +208,10 @@ def check_campaign(session: Session, campaign: Campaign) -> None:
 
 
 def check_account(session: Session, campaign: Campaign, account_id: int) -> None:
-    """Let an account pass that a locked campaign is for, whatever was before, or VoucherRefused."""
+    """Check that a locked campaign is meant for an account, whatever its history.
+
+    Raises VoucherRefused.
+    """
     account = session.get_one(Account, account_id, populate_existing=True)
     profile = current_profile(session, actor=VOUCHER_ACTOR, account_id=account_id)
     if profile is None:
@@ -226,15 +229,15 @@ def check_account(session: Session, campaign: Campaign, account_id: int) -> None
 
 
 def check_is_new(session: Session, campaign: Campaign, account_id: int) -> None:
-    """Let an account pass that had nothing yet, where the campaign asks that, or VoucherRefused."""
+    """Check that an account is unused, where the campaign requires that. Raises VoucherRefused."""
     if campaign.is_for_new_accounts and not is_unused(session, account_id):
         raise VoucherRefused("not_new")
 
 
 def is_unused(session: Session, account_id: int) -> bool:
-    """Whether the account never had a top-up, a voucher, usage or anything else.
+    """Return whether the account never had a top-up, a voucher, usage or anything else.
 
-    It stays so until the transaction ends.
+    The result holds until the transaction ends.
     """
     unused: bool = session.execute(_IS_UNUSED, {"account_id": account_id}).scalar_one()
     return unused
@@ -250,10 +253,10 @@ def grant_redemption(
     instrument_digest: bytes | None,
     actor: Actor,
 ) -> VoucherRedemption:
-    """Give what a locked campaign gives, within its budget, and write the redemption down.
+    """Grant the credit of a locked campaign, within its budget, and record the redemption.
 
     Raises VoucherRefused for a currency that it does not have, a budget that does not cover one
-    more, or an account that had its share.
+    more redemption, or an account that has reached its limit.
     """
     currency = session.get_one(Account, account_id).currency
     amount = session.get(
@@ -299,7 +302,7 @@ def grant_redemption(
 
 
 def _end_of_validity(start: datetime, days: int) -> datetime:
-    """Return a whole minute, as the ledger keeps it, and never less than the days."""
+    """Return the expiry in whole minutes, as the ledger keeps it, and never before the days end."""
     return (start + timedelta(days=days, minutes=1)).replace(second=0, microsecond=0)
 
 
@@ -325,7 +328,7 @@ def _post(
     key: str,
 ) -> Sequence[ledger.PostedGrant]:
     description_parameters = {"campaign": campaign.name}
-    if origin is None:  # no code tells the customer where this comes from
+    if origin is None:  # without a code, this shows the customer the origin
         description_parameters["reason"] = campaign.description
     return [
         ledger.add_grant(

@@ -94,7 +94,7 @@ class PublicCertificates:
         try:
             last = x509.load_pem_x509_certificates(content)[-1]
         except ValueError:
-            return b""  # whoever reads it finds out
+            return b""  # the reader of the result sees the error
         roots = {root.subject for root in self.anchors()}
         found, asked = b"", set[str]()
         while len(asked) < MAX_ISSUERS:

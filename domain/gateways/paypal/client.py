@@ -206,7 +206,7 @@ class PayPal:
 
     @reading_answer(NAME)
     def refund(self, request: RefundRequest) -> RefundUpdate:
-        """Give back a part of a capture or all of it; the amount is named in either case."""
+        """Refund a part of a capture or all of it; the amount is named in either case."""
         payment = request.payment
         if payment.gateway_payment_id is None:
             raise GatewayRefused(NAME, "CAPTURE_UNKNOWN")

@@ -1,4 +1,4 @@
-"""What PayPal's disputes say: where each stands, and which share of the money is at stake."""
+"""Read PayPal's disputes: the state of each, and the share of the money that is disputed."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _dispute_end(
 
 
 def _share(given: Money, amounts: list[Money], place: int) -> Money:
-    """Return how much of what was given back is of one amount: the shares add up to the whole."""
+    """Return one amount's share of the money that was refunded: the shares add up to all of it."""
     counts = [amount.to_minor_units() for amount in amounts]
     total, before = sum(counts), sum(counts[:place])
     whole = min(total, given.to_minor_units())
@@ -127,7 +127,7 @@ def _share(given: Money, amounts: list[Money], place: int) -> Money:
 
 
 def _dispute_fee(dispute: Document) -> Money | None:
-    """Return what PayPal charged us for a dispute so far, less what it gave back of that."""
+    """Return what PayPal charged us for a dispute so far, less what it refunded of that."""
     moved = [read_document(one) for one in read_list(dispute.get("money_movements") or [])]
     fees = [
         (read_amount(one.get("amount")), one.get("type") == _DEBIT)

@@ -1,4 +1,4 @@
-"""The parts of PayPal's documents: amounts, moments and lists, read or refused."""
+"""Read parts of PayPal's documents, or reject them: amounts, moments and lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How PayPal is reached, and what the environment says of it."""
+"""Read the settings of PayPal from the environment."""
 
 from __future__ import annotations
 

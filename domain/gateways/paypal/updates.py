@@ -1,7 +1,7 @@
-"""What PayPal's documents say, in our words: orders, captures, refunds, disputes and events.
+"""Translate PayPal's documents into our updates: orders, captures, refunds, disputes and events.
 
-Documents are read with care whoever they are from: what is missing or of another shape raises
-ValueError. Nothing here speaks to anybody.
+Documents are read with care whatever their source: what is missing or of another shape raises
+ValueError. Nothing here uses the network.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Whether a webhook was sent by PayPal: its signature, and the certificate that it was made with.
+"""Verify that PayPal sent a webhook, by its signature and the certificate behind it.
 
 PayPal signs `transmission id|transmission time|webhook id|crc32 of the body` by RSA and SHA-256,
-and names the address of its certificate. Nothing here trusts what such a message says of itself:
-the address must be PayPal's, and the certificate must lead to a root that is trusted for PayPal's
-name. The identifier of the webhook is ours, never one from the message. What costs nothing is
-checked first: an address or a time that cannot be PayPal's has nobody asked and nothing computed.
+and names the address of its certificate. Nothing here trusts what such a message states about
+itself: the address must be PayPal's, and the certificate must lead to a root that is trusted for
+PayPal's name. The identifier of the webhook is ours, never one from the message. The cheap checks
+come first: an address or a time that cannot be PayPal's causes no request and no computation.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def signed_text(
 
 
 class WebhookVerifier:
-    """Refuses every message that PayPal did not sign for our webhook. Safe in many threads.
+    """A verifier that rejects every message not signed by PayPal for our webhook. Thread-safe.
 
-    Forged messages are cheap: nobody waits for a certificate but those who need an unknown one, of
-    whom there are `_MAX_FETCHING` at once, an address that failed is not asked again for a while,
-    and no more than `_MAX_FETCHES` certificates are asked for in a minute. Whoever is refused for
-    that comes again, if it is PayPal.
+    Forged messages are cheap: only messages with an unknown certificate wait for one, at most
+    `_MAX_FETCHING` of them at once, an address that failed is not requested again for a while, and
+    no more than `_MAX_FETCHES` certificates are requested in a minute. PayPal retries a message
+    that is rejected because of these limits.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class WebhookVerifier:
         if not self._places.acquire(blocking=False):
             raise refused("certificate_unavailable")
         try:
-            # One at a time: whoever sends false messages makes us ask for one thing at once.
+            # One at a time: forged messages cause one request at once at most.
             if not self._fetching.acquire(timeout=_MAX_WAIT_SECONDS):
                 raise refused("certificate_unavailable")
             try:

@@ -279,12 +279,12 @@ class StripeCheckout:
             ).to_dict()
             check_is_about(payment, read_reference(intent))
             return intent_update(intent)
-        # Nobody was sent to a session whose creation was not answered.
+        # No customer was sent to a session whose creation was not answered.
         return PaymentUpdate(GatewayPaymentState.UNKNOWN)
 
     # ── Giving back ───────────────────────────────────────────────────────────────────────────
     def refund(self, request: RefundRequest) -> RefundUpdate:
-        """Give money back, once for each reference.
+        """Refund money, once for each reference.
 
         Stripe forgets idempotency keys after a day, so its list of refunds is looked at first.
         """
@@ -358,7 +358,7 @@ def _expiry(request: CheckoutRequest) -> int:
 # ── What went wrong ───────────────────────────────────────────────────────────────────────────
 @contextmanager
 def _speaking() -> Iterator[None]:
-    """Tell what the SDK raises in our words; none of Stripe's, as they may quote what was sent."""
+    """Translate the SDK's errors, without Stripe's messages, as they may quote what was sent."""
     with reading_answer(NAME):
         try:
             yield

@@ -1,4 +1,4 @@
-"""How a Stripe account is reached, and what the environment says of it."""
+"""Read the settings of a Stripe account from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Stripe's objects and events say of payments, refunds and disputes."""
+"""Translate Stripe's objects and events into updates of payments, refunds and disputes."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ _DISPUTE_STATES = {
     "warning_under_review": DisputeState.INQUIRY,
     "warning_closed": DisputeState.INQUIRY_CLOSED,
     "won": DisputeState.WON,
-    # Settled before it began; what the customer got back then is a refund of its own.
+    # Settled before it began; what the customer got then is a refund of its own.
     "prevented": DisputeState.WON,
     "lost": DisputeState.LOST,
-    # An appeal opens a lost dispute again, and its money stays gone meanwhile. Where that is the
-    # first that is heard of it, it counts as any open dispute: the account is frozen, and nothing
-    # is clawed back before the appeal is decided.
+    # An appeal reopens a lost dispute, and its money stays out meanwhile. Where that is the first
+    # report of the dispute, it counts as any open dispute: the account is frozen, and nothing is
+    # clawed back before the appeal is decided.
     "appeal_needs_response": DisputeState.OPEN,
     "appeal_under_review": DisputeState.OPEN,
 }
@@ -94,7 +94,7 @@ def check_is_about(payment: KnownPayment, reference: str | None) -> None:
 
 
 def read_signed_at(header: str) -> int | None:
-    """Return the time in a signature's header, or None where it has none that can be read."""
+    """Return the time in a signature's header, or None where none can be read."""
     parts = dict(part.split("=", 1) for part in reversed(header.split(",")) if "=" in part)
     text = parts.get("t", "")
     is_time = header.isascii() and text.isdigit() and len(text) <= _MAX_TIME_LENGTH
@@ -105,7 +105,7 @@ read_text = required_text
 
 
 def read_moment(seconds: object) -> datetime:
-    """Return a time that came in seconds. Raises TypeError, ValueError."""
+    """Return a time given in seconds. Raises TypeError, ValueError."""
     if type(seconds) is not int:
         raise TypeError("not a time")
     return sane_moment(datetime.fromtimestamp(seconds, UTC))
@@ -118,21 +118,21 @@ def _money(count: int, currency: str) -> Money:
 
 
 def _id_of(value: object) -> str | None:
-    """Return the id of an object that came as its id, or whole."""
+    """Return the id of an object that was sent as its id, or whole."""
     if value is None:
         return None
     return read_text(value["id"] if isinstance(value, dict) else value)
 
 
 def read_whole(value: object) -> StripeDocument:
-    """Return an object that came whole, or nothing of it."""
+    """Return an object that was sent whole, or nothing of it."""
     return value if isinstance(value, dict) else {}
 
 
 def read_reference(found: StripeDocument, name: str = PAYMENT_REFERENCE) -> str | None:
     """Return a reference of ours, or None where the object is not one of ours.
 
-    Our metadata says so, and it alone: who opens a payment link may write the session's
+    Only our metadata counts: anyone who opens a payment link may write the session's
     `client_reference_id`.
     """
     reference = read_whole(found.get("metadata")).get(name)
@@ -140,7 +140,7 @@ def read_reference(found: StripeDocument, name: str = PAYMENT_REFERENCE) -> str 
 
 
 def names_of_charge(charge: StripeDocument) -> tuple[KnownName, ...]:
-    """Return the names by which a charge tells of its payment."""
+    """Return the ids by which a charge names its payment."""
     payment_intent = _id_of(charge.get("payment_intent"))
     reference = read_reference(charge)
     if payment_intent is None and reference is None:
@@ -149,7 +149,7 @@ def names_of_charge(charge: StripeDocument) -> tuple[KnownName, ...]:
 
 
 def _session_done(session: StripeDocument, at: datetime) -> PaymentUpdate | None:
-    """Read a session that the customer finished, or whose money came later."""
+    """Read a session that the customer finished, or whose money was received later."""
     if read_reference(session) is None:
         return None
     if session["payment_status"] == "paid":
@@ -220,7 +220,7 @@ def _konbini_options(session: StripeDocument) -> StripeDocument | None:
 
 
 def _intent_succeeded(intent: StripeDocument, at: datetime) -> PaymentUpdate | None:
-    """Read money that came: a second word of what its session says, and of no other kind."""
+    """Read a succeeded payment intent, which repeats what its session reports."""
     if read_reference(intent) is None:
         return None
     if intent["status"] != "succeeded":
@@ -236,7 +236,7 @@ def _intent_succeeded(intent: StripeDocument, at: datetime) -> PaymentUpdate | N
 
 
 def session_update(session: StripeDocument) -> PaymentUpdate:
-    """Read a session that came with its payment and charge."""
+    """Read a session that was sent with its payment and charge."""
     status = session["status"]
     if status == "open":
         return _update(session, GatewayPaymentState.OPEN)
@@ -265,7 +265,7 @@ def session_update(session: StripeDocument) -> PaymentUpdate:
 
 
 def intent_update(intent: StripeDocument) -> PaymentUpdate:
-    """Read a payment intent that came with its charge."""
+    """Read a payment intent that was sent with its charge."""
     state = _INTENT_STATES.get(intent["status"], GatewayPaymentState.OPEN)
     charge = read_whole(intent.get("latest_charge"))
     voucher = read_whole(read_whole(intent.get("next_action")).get("konbini_display_details"))
@@ -295,7 +295,7 @@ def intent_update(intent: StripeDocument) -> PaymentUpdate:
 def _instrument(charge: StripeDocument) -> Instrument | None:
     """Return the card by its fingerprint, which is the same for each account that it pays for.
 
-    Stripe knows nobody who pays at a store.
+    Stripe has no identity of those who pay at a store.
     """
     card = read_whole(read_whole(charge.get("payment_method_details")).get("card"))
     fingerprint = card.get("fingerprint")
@@ -305,7 +305,7 @@ def _instrument(charge: StripeDocument) -> Instrument | None:
 
 
 def _fee(charge: StripeDocument) -> Money | None:
-    """Return what Stripe keeps, once it knows that, in the currency of the account's balance."""
+    """Return Stripe's fee, once it is known, in the currency of the account's balance."""
     transaction = read_whole(charge.get("balance_transaction"))
     return _money(transaction["fee"], transaction["currency"]) if transaction else None
 
@@ -324,7 +324,7 @@ def refund_update(refund: StripeDocument) -> RefundUpdate:
 
 
 def dispute_update(dispute: StripeDocument) -> DisputeUpdate:
-    """Read a dispute that came with its balance transactions."""
+    """Read a dispute that was sent with its balance transactions."""
     due_by = read_whole(dispute.get("evidence_details")).get("due_by")
     amount = positive(_money(dispute["amount"], dispute["currency"]))
     movements = [one for one in dispute.get("balance_transactions") or [] if isinstance(one, dict)]
@@ -350,8 +350,8 @@ def dispute_update(dispute: StripeDocument) -> DisputeUpdate:
 def _part_lost(movements: list[StripeDocument], amount: Money) -> Money | None:
     """Return what a lost dispute keeps of its amount, where something of it was reinstated.
 
-    Stripe has no word for that: the movements of the balance tell, where they are of the dispute's
-    currency. A part comes back where the payment had been refunded in part before.
+    Stripe has no state for that: the balance transactions show it, where they are of the dispute's
+    currency. A part is reinstated where the payment had been refunded in part before.
     """
     if any(read_text(one["currency"]).upper() != amount.currency for one in movements):
         return None
@@ -362,7 +362,7 @@ def _part_lost(movements: list[StripeDocument], amount: Money) -> Money | None:
 
 
 def _dispute_fee(movements: list[StripeDocument]) -> Money | None:
-    """Return all that Stripe charged for a dispute, less what it gave back of that."""
+    """Return all that Stripe charged for a dispute, less what it refunded of that."""
     currencies = {read_text(one["currency"]) for one in movements}
     if len(currencies) != 1:
         return None
@@ -382,10 +382,10 @@ def _dispute_changed(dispute: StripeDocument, at: datetime) -> DisputeUpdate | N
 
 
 def _funds_reinstated(dispute: StripeDocument, at: datetime) -> DisputeUpdate | None:
-    """Read that the money is back: won, unless Stripe says that it ended otherwise.
+    """Read that the money was reinstated: won, unless Stripe reports another outcome.
 
-    It follows the end of a dispute, and of one that was lost where a part came back, as after an
-    earlier refund.
+    It follows the end of a dispute, and of one that was lost where a part was reinstated, as after
+    an earlier refund.
     """
     update = _dispute_changed(dispute, at)
     if update is None or update.state in _ENDED:
@@ -403,7 +403,7 @@ EVENT_READERS: dict[str, Callable[[StripeDocument, datetime], GatewayUpdate | No
     "refund.updated": _refund_changed,
     "refund.failed": _refund_changed,
     "charge.dispute.created": _dispute_changed,
-    # These two tell that an inquiry became a dispute.
+    # These two report that an inquiry became a dispute.
     "charge.dispute.updated": _dispute_changed,
     "charge.dispute.funds_withdrawn": _dispute_changed,
     "charge.dispute.closed": _dispute_changed,

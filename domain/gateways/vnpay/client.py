@@ -153,7 +153,7 @@ class VNPay:
     # ── Paying ────────────────────────────────────────────────────────────────────────────────
     @reading_answer(NAME)
     def create_checkout(self, request: CheckoutRequest) -> Checkout:
-        """Return the signed address of the pay page; nobody is called.
+        """Return the signed address of the pay page; no request is made.
 
         Raises GatewayRefused for another currency, and for more or less than VNPay takes.
         """
@@ -317,7 +317,7 @@ class VNPay:
         )
 
     def _is_of_another_day(self, request: RefundRequest) -> bool:
-        """Whether VNPay may have forgotten it: its day is over there, or soon by its clock."""
+        """Return whether VNPay may have forgotten it: its day there is over, or soon will be."""
         latest = self._now() + _CLOCKS_DIFFER
         asked_on, today = (at.astimezone(ZONE).date() for at in (request.requested_at, latest))
         return asked_on != today
@@ -325,8 +325,8 @@ class VNPay:
     def _made_before(self, request: RefundRequest) -> RefundUpdate | None:
         """Return the refund where an earlier request has made it, or None where none has.
 
-        Raises GatewayUnavailable where that cannot be told, such as behind a refund that
-        somebody made at VNPay itself: it waits rather than being paid twice.
+        Raises GatewayUnavailable where that cannot be determined, such as behind a refund that was
+        made at VNPay itself: it waits rather than being paid twice.
         """
         snapshot = self.fetch_payment(request.payment)
         for update in snapshot.refunds:

@@ -1,4 +1,4 @@
-"""The fields of VNPay's messages: how they are written, read and signed."""
+"""Write, read and sign the fields of VNPay's messages."""
 
 from __future__ import annotations
 
@@ -140,15 +140,15 @@ def read_code(answer: Mapping[str, Any]) -> str:
 
 
 def is_same(given: str, expected: str) -> bool:
-    """Whether a signature is the expected one, compared in constant time."""
+    """Return whether a signature is the expected one, compared in constant time."""
     return hmac.compare_digest(given.lower().encode("utf-8", "replace"), expected.encode())
 
 
 def wire_address(text: str, otherwise: str = _LOOPBACK) -> str:
     """Return an IP address in the 7 to 45 characters that VNPay takes.
 
-    This computer is 127.0.0.1 however it was called. What is no address gives way to the other:
-    the server that speaks for whoever cannot be named.
+    The local computer is 127.0.0.1 whatever form it was given in. A value that is no address is
+    replaced by `otherwise`: the server's, which stands in for a client that cannot be identified.
     """
     try:
         address = ip_address(text.strip().partition("%")[0])

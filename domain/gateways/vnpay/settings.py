@@ -1,4 +1,4 @@
-"""How VNPay is reached, and what the environment says of it."""
+"""Read the settings of VNPay from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What VNPay's answers say of payments and refunds."""
+"""Translate VNPay's responses into updates of payments and refunds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _STATES = {
     "02": GatewayPaymentState.FAILED,
     "04": GatewayPaymentState.UNDER_REVIEW,
     "07": GatewayPaymentState.UNDER_REVIEW,
-    # Refund under way, sent, refused: there was money, so somebody must look where we have none.
+    # Refund under way, sent, refused: there was money, so staff must review it where we have none.
     "05": GatewayPaymentState.UNDER_REVIEW,
     "06": GatewayPaymentState.UNDER_REVIEW,
     "09": GatewayPaymentState.UNDER_REVIEW,

@@ -53,7 +53,7 @@ LEFT JOIN (SELECT account_id, -sum(liability) AS liability FROM books GROUP BY 1
   USING (account_id)
 WHERE coalesce(j.liability, 0) <> g.owed
 """,
-    # A posting is one deed: its lines differ in their account of the chart and amount alone.
+    # A posting is one event: its lines differ in their account of the chart and amount alone.
     "finance_lines_agree": """
 SELECT NULL::bigint, 'posting ' || f.posting_id || ' line ' || f.line_number,
   concat_ws(' ', 'line', f.place, p.site_code, f.first),

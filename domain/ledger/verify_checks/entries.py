@@ -65,7 +65,8 @@ FROM (
 ) ordered
 WHERE posted_at < before
 """,
-    # Corrections occur when they are posted, an expiry when its grant ends; nobody charges ahead.
+    # Corrections occur when they are posted, an expiry when its grant ends; no charge is dated
+    # ahead.
     "entry_occurred": """
 SELECT e.account_id, 'entry ' || e.account_sequence,
   coalesce(x.expected, 'before ' || e.posted_at), e.occurred_at::text
@@ -134,7 +135,7 @@ WHERE ACCOUNTS(e) AND e.kind <> 'charge'
     WHEN 'reversal' THEN e.description_parameters ->> 'reverses'
     WHEN 'settlement_of_debt' THEN e.description_parameters ->> 'settled_micros' END)
 """,
-    # Whoever posts under a key is named in the audit log, whose chain proves itself. What one
+    # The audit log, whose chain proves itself, names the actor of each posting with a key. What one
     # posting wrote, one actor did.
     "entry_actor": """
 SELECT e.account_id, 'entry ' || e.account_sequence,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 KEYS: dict[str, str] = {
-    # Whoever posts credit, a correction or a write-off does it under a key, once.
+    # Credit, a correction or a write-off is posted under a key, once.
     "entry_key": """
 SELECT coalesce(e.account_id, k.account_id),
   coalesce('entry ' || e.sequence, 'key ' || k.key),

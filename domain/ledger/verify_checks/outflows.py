@@ -135,7 +135,7 @@ WHERE ACCOUNTS(d) AND (
     d.credit_micros::numeric, d.clawed_back_micros::numeric)
   OR d.closed_at < d.opened_at)
 """,  # noqa: S608 - constant text
-    # What more went out than the payment had was told to people.
+    # The excess of outflows over the payment was reported to staff.
     "excess": """
 SELECT o.account_id, o.row, 'covered, or told to people', o.excess::text
 FROM (
@@ -191,7 +191,7 @@ LEFT JOIN account_freezes f ON f.account_id = c.account_id AND f.cause = 'disput
   AND f.lifted_at IS NULL
 WHERE ACCOUNTS(c) AND (d.disputes IS NULL) <> (f.account_id IS NULL)
 """,  # noqa: S608 - constant text
-    # Postings of finance that belong to a payment say so in their key.
+    # Postings of finance that belong to a payment name it in their key.
     "payment_posting": """
 SELECT f.account_id, 'posting ' || f.posting_id,
   concat_ws(' ', w.kind, p.account_id, 'of', p.reference, coalesce(p.gateway_payment_id, '-'),
@@ -254,8 +254,8 @@ FULL JOIN (
 ) f ON f.owner = d.id AND f.currency = d.fee_currency
 WHERE d.fee_micros::numeric IS DISTINCT FROM f.amount
 """,
-    # What left of a refund: all of it once it succeeded, and as much again where it then failed.
-    # One that was merged into its dispute is part of that, and left before.
+    # What was paid out of a refund: all of it once it succeeded, and as much again where it then
+    # failed. One that was merged into its dispute is part of that, and was paid out before.
     "refund_paid": """
 SELECT r.account_id, 'refund ' || r.id,
   CASE WHEN r.state = 'succeeded' THEN r.outflow_micros ELSE 0 END::text,
@@ -292,8 +292,8 @@ WHERE ACCOUNTS(v) AND (
   x.came <> coalesce(f.came, 0) OR x.back <> coalesce(f.back, 0)
   OR f.currency <> v.received_currency OR f.return_state <> v.return_state)
 """,
-    # The books of a payment, by docs/payments.md: cash P - S - L - H less fees, disputed funds H,
-    # refunds payable R + T - S - L.
+    # The ledger accounts of a payment, by docs/payments.md: cash P - S - L - H less fees, disputed
+    # funds H, refunds payable R + T - S - L.
     "payment_books": """
 SELECT p.account_id, 'payment ' || p.id, concat_ws(' ', x.cash, x.disputed, x.payable),
   concat_ws(' ', coalesce(l.cash, 0), coalesce(l.disputed, 0), coalesce(l.payable, 0))

@@ -32,7 +32,7 @@ FROM entries r
 JOIN entries o ON o.account_id = r.account_id AND o.account_sequence = r.reverses_sequence
 WHERE ACCOUNTS(r) AND (r.service, r.source) IS DISTINCT FROM (o.service, o.source)
 """,
-    # A charge gives back to the grants and debts that it took from, never more than it took.
+    # A charge is restored to the grants and debts that it took from, never more than it took.
     "reversal_lines": f"""
 SELECT r.account_id, 'entry ' || r.sequence || ' ' || r.place,
   'up to ' || -coalesce(o.amount, 0), r.amount::text
