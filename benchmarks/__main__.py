@@ -33,12 +33,12 @@ BENCHMARKS = (
 
 
 def main(filters: list[str]) -> int:
-    """Measure on a scratch server, or on databases made on the server of BENCH_DATABASE_URL."""
+    """Run the benchmarks on a scratch server, or on new databases of BENCH_DATABASE_URL."""
     unknown = set(filters) - set(BENCHMARKS)
     if unknown:
         print(f"No such benchmark: {', '.join(sorted(unknown))}. There are {BENCHMARKS}.")
         return 2
-    os.environ["ENV_FILE"] = os.devnull  # what is measured goes by no .env
+    os.environ["ENV_FILE"] = os.devnull  # the measured portal reads no .env
     given = os.environ.get("BENCH_DATABASE_URL")
     if given:
         _run(given, filters or list(BENCHMARKS))
@@ -69,7 +69,7 @@ def _run(server_url: str, filters: list[str]) -> None:
         with sessions() as session:
             load_reference(session, actor=ACTOR)
             session.commit()
-        # Loaded when it is its turn: none is to weigh on the memory of the others.
+        # Loaded when its turn comes, so that no benchmark's memory adds to that of the others.
         importlib.import_module(f"benchmarks.{name}").run(sessions, pgbench)
         engine.dispose()
 

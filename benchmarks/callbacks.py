@@ -2,10 +2,10 @@
 
 Of all that is sent, 30 % are repetitions and 10 % have a wrong signature. Every payment must be
 credited once, and the slowest hundredth is printed beside that of a route which does nothing,
-asked in the same seconds. CALLBACKS_SECONDS sets how long.
+requested in the same seconds. CALLBACKS_SECONDS sets how long.
 
-Before that, genuine webhooks come alone, and then beside a flood of forged ones of another
-gateway whose certificates are slow to come: the ratio of the slowest hundredths is printed.
+Before that, genuine webhooks are sent alone, and then beside a flood of forged ones of another
+gateway whose certificates are slow to download: the ratio of the slowest hundredths is printed.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ KEYS = VNPaySettings(
 )
 _LANES = 64
 _WARM_UP = 20
-# On a busy machine everything takes its time, and the figures say so: nobody hangs up. Whoever has
-# no connection yet waits in line for as long as it takes.
+# On a busy machine every request takes longer, and the figures show it: no client times out. A
+# client without a connection waits in the queue for as long as it takes.
 _PATIENCE = httpx2.Timeout(300, pool=None)
 
 
 @dataclass
 class Answers:
-    """What came back, and how long each took in seconds."""
+    """What was received, and how long each answer took in seconds."""
 
     codes: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Answers:
 
 
 def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
-    """Print what became of the webhooks and how slow the slowest hundredth was."""
+    """Print what happened to the webhooks and how slow the slowest hundredth was."""
     total = int(PER_SECOND * SECONDS)
     fresh = int(total * (1 - REPEATED - FORGED))
     alone = int(ISOLATION_PER_SECOND * ISOLATION_SECONDS)
@@ -258,7 +258,7 @@ async def _probe(portal: Server, answers: Answers, until: float) -> None:
 async def _measure_isolation(
     portal: Server, listener: socket.socket, first: list[str], second: list[str]
 ) -> None:
-    """Print what a flood of forged messages of another gateway does to genuine ones."""
+    """Print what a flood of forged webhooks of another gateway does to genuine ones."""
     alone, beside = Answers(), Answers()
     await _send_all(portal, first[:_WARM_UP], ISOLATION_PER_SECOND, Answers())
     await _send_all(portal, first[_WARM_UP:], ISOLATION_PER_SECOND, alone)

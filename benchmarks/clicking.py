@@ -19,7 +19,7 @@ async def click_around(
     think_seconds: float,
     may_fail: bool = False,
 ) -> list[float]:
-    """Have everybody click for a time; return the seconds of each run of a page.
+    """Have all users click for a time; return the seconds of each run of a page.
 
     Raises RuntimeError where a page fails, unless pages may.
     """

@@ -144,7 +144,7 @@ def _openpyxl(sessions: sessionmaker[Session], account: int, path: Path) -> floa
 
 
 def _reruns(account: int, is_going_on: Callable[[], bool]) -> float:
-    """Return the p95 of reruns of the Billing page, for as long as something else goes on."""
+    """Return the p95 of reruns of the Billing page, for as long as other work is in progress."""
     times: list[float] = []
     thinking = threading.Event()
     visitor = visitor_of(account)

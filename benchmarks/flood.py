@@ -1,8 +1,8 @@
-"""What a flood from outside costs the people who are signed in.
+"""The cost of a flood from outside for the people who are signed in.
 
 Twenty people click on the pages of an account, first alone, then while 300 sockets without a
-session come again whenever they are closed, and 40 connections send the form for signing up without
-a pause, all from one address. What they measure alone is the yardstick. FLOOD_SECONDS sets how long
+session reconnect whenever they are closed, and 40 connections submit the sign-up form without a
+pause, all from one address. What they measure alone is the yardstick. FLOOD_SECONDS sets how long
 each part is measured.
 """
 
@@ -59,7 +59,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
         )
         flooded = asyncio.run(_measure(portal, cookies, SECONDS))
         flood.wait()
-        time.sleep(REST_SECONDS)  # noqa: TID251 - what was closed is to be forgotten
+        time.sleep(REST_SECONDS)  # noqa: TID251 - the server is to forget closed connections
         after = portal.process.memory_info().rss
     quiet, loud = (quantiles(each, n=100)[94] * 1000 for each in (alone, flooded))
     print(

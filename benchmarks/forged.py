@@ -1,4 +1,4 @@
-"""Webhooks that are forged in PayPal's name, and a server that is slow to give certificates."""
+"""Webhooks that are forged in PayPal's name, and a server that is slow to send certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\
 
 
 def paypal_environment(listener: socket.socket) -> dict[str, str]:
-    """Return settings of a PayPal whose certificates come from whoever serves the listener."""
+    """Return settings of a PayPal whose certificates are served by the listener."""
     return {
         "PAYPAL_CLIENT_ID": "bench-client",
         "PAYPAL_CLIENT_SECRET": "bench-client-secret-0123456789",
@@ -34,7 +34,7 @@ def paypal_environment(listener: socket.socket) -> dict[str, str]:
 
 @asynccontextmanager
 async def slow_certificates(listener: socket.socket) -> AsyncIterator[None]:
-    """Answer whoever asks for a certificate that there is none, after a long while."""
+    """Answer every request for a certificate with 404, after a long delay."""
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(CERTIFICATE_SECONDS)
@@ -52,7 +52,7 @@ async def slow_certificates(listener: socket.socket) -> AsyncIterator[None]:
 async def forged_webhooks(address: str) -> AsyncIterator[list[str]]:
     """Send forged webhooks for as long as the block lasts, each with a certificate of its own.
 
-    Gives what became of those that were answered. At most 64 wait for an answer at once.
+    Yields the counts of those that were answered. At most 64 wait for an answer at once.
     """
     answers: list[str] = []
     lanes = asyncio.Semaphore(_LANES)

@@ -37,7 +37,7 @@ _FILL = text(f"""
 INSERT INTO accounts (site_code, name, currency)
 SELECT 'global', initcap(replace(({_WORD}) || ' ' || ({_OTHER_WORD}), '-', '')), 'USD'
 FROM generate_series(CAST(1 AS bigint), :count) AS n
-""")  # noqa: S608 - every part of it stands above
+""")  # noqa: S608 - every part of it is defined above
 
 
 def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:

@@ -48,7 +48,7 @@ WARM_UP_SECONDS = 15.0
 MEMORY_EVERY_SECONDS = 5.0
 START_SECONDS = 120.0
 ANSWER_SECONDS = 60.0
-PASSWORD = "violet-kettle-9-march"  # noqa: S105 - of people that live as long as the benchmark
+PASSWORD = "violet-kettle-9-march"  # noqa: S105 - of users that exist during the benchmark
 OUTSIDE_DEMO = {
     "DEMO": "0",
     "SECRET_KEY": "the-benchmark-signs-with-these-words",
@@ -60,7 +60,7 @@ VIEWS = ("", "tab=history", "tab=history&service=gpu-vm", "tab=history&row=e{ent
 
 @dataclass
 class Figures:
-    """What was measured of one server: seconds of each rerun by view, and its memory in bytes."""
+    """Measurements of one server: seconds of each rerun by view, and its memory in bytes."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     first_seconds: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
 
 
 def portal_environment(sessions: sessionmaker[Session]) -> dict[str, str]:
-    """Return what a portal on this database is started with."""
+    """Return the environment that a portal on this database is started with."""
     return {
         "DATABASE_URL": sessions.kw["bind"].url.render_as_string(hide_password=False),
         **OUTSIDE_DEMO,
@@ -131,7 +131,7 @@ def _add_credit(session: Session, account: int, now: datetime) -> None:
 
 
 def add_person(session: Session, account: int, number: int) -> str:
-    """Add somebody who reads the account; return their email."""
+    """Add a person who can read the account; return their email."""
     email = f"person-{number}@example.com"
     user = identity.create_user(
         session,
@@ -204,7 +204,7 @@ def sign_in_all(address: str, people: Sequence[str]) -> list[str]:
 async def _measure(
     server: Server, cookies: Sequence[str], views: Sequence[str], seconds: float
 ) -> Figures:
-    """Have everyone come within the warm-up, then click for the measured time."""
+    """Connect everyone within the warm-up, then click for the measured time."""
     figures = Figures()
     measured_from = time.monotonic() + WARM_UP_SECONDS + THINK_SECONDS
     until = measured_from + seconds
@@ -229,7 +229,7 @@ async def _watch_memory(
 
 
 class Person:
-    """One browser: it opens the page, then clicks, waits until all is drawn, and thinks."""
+    """A browser: it opens the page, then clicks, waits until all is drawn, and pauses."""
 
     def __init__(
         self, server: Server, cookie: str, views: Sequence[str], number: int, figures: Figures
@@ -258,7 +258,7 @@ class Person:
                     self._figures.seconds.setdefault(view, []).append(took)
 
     async def _load(self, page: StreamlitPage, view: str) -> float:
-        """Ask for a run and return the seconds until the whole page has come."""
+        """Request a run and return the seconds until the whole page has arrived."""
         started = time.perf_counter()
         run = await page.run(query=view.format(entry=self._chance.randrange(1, HEAVY)))
         took = time.perf_counter() - started

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
-    """Collect as the portal's start does, so that both servers stand alike."""
+    """Run the garbage collector as the portal's start does, so that both servers compare fairly."""
     gc.collect()
     gc.freeze()
     yield {}

@@ -1,4 +1,4 @@
-"""The least that a page can be: what a rerun costs before the portal adds anything."""
+"""The smallest possible page: what a rerun costs before the portal adds anything."""
 
 from __future__ import annotations
 

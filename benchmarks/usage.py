@@ -68,7 +68,7 @@ def _seconds(measure: _Measure, sessions: sessionmaker[Session], account: int) -
 
 
 def _read(sessions: sessionmaker[Session], account: int) -> float:
-    """Return the time of what the page reads for its usual thirty days."""
+    """Return how long the queries take that the page runs for its usual thirty days."""
     last = datetime.now(UTC).date()
     first = last - timedelta(days=29)
     with sessions() as session:

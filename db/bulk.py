@@ -44,7 +44,7 @@ def copy_rows(
         with _cursor(session) as cursor:
             cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", copied)
     except DBAPIError:
-        # The driver tells of a row that cannot be written as of a statement that was cancelled.
+        # The driver reports a row that cannot be written as it reports a cancelled statement.
         if copied.fault is not None:
             raise copied.fault from None
         raise
@@ -62,7 +62,7 @@ class _CopyText:
         self._done = 0
 
     def read(self, _size: int) -> bytes:
-        """Return the text of some more rows, however long; nothing when all are given."""
+        """Return the text of more rows, however long; an empty text once all have been read."""
         try:
             return self._more()
         except Exception as fault:
@@ -78,7 +78,7 @@ class _CopyText:
 
 
 def copy_query(session: Session, statement: AnySelect, write: Callable[[bytes], object]) -> None:
-    """Have the server write what a query finds as CSV; `write` is given a row a call."""
+    """Have the server write a query's result as CSV; `write` receives a row a call."""
     query = f"COPY ({_literal(session, statement)}) TO STDOUT (FORMAT csv)"
     with _cursor(session) as cursor:
         cursor.copy_expert(query, _CopyTarget(write))
@@ -87,7 +87,7 @@ def copy_query(session: Session, statement: AnySelect, write: Callable[[bytes], 
 def stream_query(
     session: Session, statement: AnySelect, rows_at_once: int
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield what a query finds as plain tuples from a cursor of the server, so many at a time.
+    """Yield a query's result as plain tuples from a server-side cursor, in batches.
 
     The next ones are fetched while the caller works on the last.
     """
@@ -109,7 +109,7 @@ def _literal(session: Session, statement: AnySelect) -> str:
 
 
 class _CopyTarget:
-    """What psycopg2 takes for a file: all that it asks of one is to write."""
+    """The file-like object that psycopg2 requires: it only needs `write`."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self.write = write
@@ -202,11 +202,11 @@ def text_array(values: Iterable[str]) -> str:
 
 @contextmanager
 def _cursor(session: Session, name: str | None = None) -> Iterator[Any]:
-    """Give psycopg2's cursor, one of the server where it has a name.
+    """Yield psycopg2's cursor, a server-side one where it has a name.
 
-    What it raises within the block becomes SQLAlchemy's DBAPIError, as that of any other
-    statement: so it is counted, tried again and told alike, and a connection that is lost leaves
-    the pool. It never tells the statement, which may have values in its text.
+    What it raises within the block becomes SQLAlchemy's DBAPIError, as that of any other statement:
+    so it is counted, retried and reported alike, and a connection that is lost leaves the pool. It
+    never includes the statement, which may have values in its text.
     """
     connection = session.connection()
     try:
@@ -250,7 +250,7 @@ _COPIED_AT_ONCE = 125
 
 
 def _exact_text(value: object) -> str:
-    """Write what JSON has no exact form for; a Decimal becomes a string with all its digits."""
+    """Serialise what JSON has no exact form for; a Decimal becomes a string with all its digits."""
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not for JSON")

@@ -33,7 +33,7 @@ _CONNECTIONS_FOR_US = text(
 _MAX_IDLE_SECONDS = 300
 """How long a transaction may do nothing: whoever began it is gone, or waits for somebody else."""
 
-# What is wrong with a text the driver finds first, and within JSON the server.
+# The driver rejects an invalid text first; within JSON the server does.
 _NUL, _HALF = "cannot contain NUL", "surrogates not allowed"
 _UNKEEPABLE = frozenset(("22021", "22P05"))
 _UNREADABLE = "22P02"
@@ -46,10 +46,10 @@ SELECT pg_has_role(
 
 
 def psycopg2_url(address: str) -> str:
-    """Return a database's address as `make_engine` takes it, with its driver.
+    """Return a database's address with its driver, as `make_engine` takes it.
 
     Raises:
-        ValueError: it is no address of a PostgreSQL. The message tells nothing of it.
+        ValueError: it is not the address of a PostgreSQL. The message contains none of it.
     """
     try:
         url = make_url(address)
@@ -73,12 +73,12 @@ def make_engine(
 ) -> Engine:
     """Return an engine on `url` (SQLAlchemy form, driver psycopg2).
 
-    Each connection runs in UTC, takes `role` where the server lets it, and gives up on a
-    statement after `statement_timeout_seconds` (0: never) and on a lock after half of that. There
-    are at most `pool_size` + `max_overflow` connections; who gets none for `pool_wait_seconds`
-    gets SQLAlchemy's TimeoutError. Errors do not tell the values that a statement was given.
-    Pages that are read out of order are priced as memory and solid disks have them: at the
-    default price the planner would sooner read a whole table than a batch of its rows.
+    Each connection runs in UTC, takes `role` where the server lets it, and gives up on a statement
+    after `statement_timeout_seconds` (0: never) and on a lock after half of that. There are at most
+    `pool_size` + `max_overflow` connections; after `pool_wait_seconds` without one, SQLAlchemy's
+    TimeoutError is raised. Errors do not contain the values of a statement. Pages that are read out
+    of order are priced as memory and solid disks have them: at the default price the planner would
+    sooner read a whole table than a batch of its rows.
     """
     engine = create_engine(
         url,
@@ -113,7 +113,7 @@ def make_sessions(
 ) -> sessionmaker[Session]:
     """Return the factory of sessions; a session is one transaction of one request.
 
-    `info` is what each of them knows, such as the key of digests.
+    `info` is attached to each of them, such as the key of digests.
     """
     return sessionmaker(engine, expire_on_commit=False, info=dict(info or {}))
 
@@ -123,7 +123,8 @@ def each_by_itself(session: Session) -> Iterator[None]:
     """Have every statement within the block be a transaction of its own.
 
     SQLAlchemy's isolation level AUTOCOMMIT asks the server when the connection goes back to the
-    pool. Where it is gone by then, an answer that came is lost, and a place of the pool with it.
+    pool. Where it is gone by then, an answer that was received is lost, and a place of the pool
+    with it.
     """
     connection: Any = session.connection().connection.dbapi_connection
     connection.autocommit = True
@@ -139,7 +140,7 @@ def wrapping_driver_errors() -> Iterator[None]:
     """Raise the driver's errors as SQLAlchemy's, also those that it lets through.
 
     It does so where it prepares a connection or takes one back: what is wrong then is the
-    connection, and whoever asked may ask again.
+    connection, and the caller may retry.
     """
     try:
         yield

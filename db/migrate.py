@@ -27,7 +27,7 @@ def alembic_config() -> Config:
 
 
 class UnknownVersionError(CommandError):
-    """The database has a version that this code does not know; the message says what to do."""
+    """The database has a version that this code does not know; the message states what to do."""
 
     def __init__(self, version: str, data_directory: Path | None = None) -> None:
         """`data_directory` is the folder of the built-in PostgreSQL, where it is that one's."""

@@ -1,1 +1,1 @@
-"""What is true: money, prices, the ledger and its services. Knows nothing of pages or routes."""
+"""The business rules: money, prices, the ledger, its services. Independent of pages and routes."""

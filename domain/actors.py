@@ -1,4 +1,4 @@
-"""Who asks: a person with a role, or a part of the product. What they may do: permissions.py."""
+"""Actors: a person with a role, or a part of the product. Their rights are in permissions.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ActorKind(StrEnum):
 
 
 class StaffRole(StrEnum):
-    """What a member of staff does."""
+    """The role of a member of staff."""
 
     SUPPORT = "support"
     FINANCE = "finance"
@@ -27,7 +27,7 @@ class StaffRole(StrEnum):
 
 
 class MemberRole(StrEnum):
-    """What a customer may do with an account: own it, handle its money, or look at it."""
+    """The role of a member in an account: own it, handle its money, or look at it."""
 
     OWNER = "owner"
     BILLING = "billing"
@@ -39,7 +39,7 @@ _NO_MEMBERSHIPS: Mapping[int, MemberRole] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever asks for something.
+    """The person or the part of the system that makes a request.
 
     `memberships` gives the role by account id, as the database has it now. `label` names a part
     of the system, such as "jobs". `ip` is the address that the request came from. `session_id`
@@ -77,7 +77,7 @@ class Actor:
         return self.staff_role is not None
 
     def reads_as_staff(self, account_id: int) -> bool:
-        """Whether only a staff role opens this account: such a look is worth a log line."""
+        """Return whether only a staff role opens this account: such a look is worth a log line."""
         return self.is_staff and account_id not in self.memberships
 
 

@@ -1,4 +1,4 @@
-"""Loads what the product is configured by: sites, their tax, the price list, first limits.
+"""Load the product's configuration: sites, their tax, the price list, initial limits.
 
 The files are read at every start. Loading is idempotent.
 """
@@ -47,7 +47,7 @@ def load_reference(session: Session, *, actor: Actor, folder: Path | None = None
 
 
 def _check_names(folder: Path) -> None:
-    """Refuse a file that nothing reads: its name would be a spelling mistake."""
+    """Refuse a file that no code reads: its name would be a spelling mistake."""
     names = {file.name for file in _FILES}
     for path in sorted(folder.glob("*.toml")):
         if path.name not in names:

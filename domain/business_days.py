@@ -1,7 +1,7 @@
 """Days on which banks quote exchange rates: neither weekends nor public holidays.
 
 The first two letters of a currency's code are its country's, by ISO 4217; the euro's days are those
-of the European Central Bank. A country that nobody has holidays for has weekends only.
+of the European Central Bank. A country without a known holiday calendar has weekends only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What time it is: the database's clock, or the one that the session was given.
+"""The current time: the database's clock, or the one that the session was created with.
 
-Demo data and tests live through months in seconds; they give their sessions a clock of their
-own, `Session(..., info={"clock": function})`, and go through the same services as everyone.
+Demo data and tests simulate months in seconds; their sessions have a clock of their own,
+`Session(..., info={"clock": function})`, and go through the same services as everyone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KNOWS = text("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = :zone)"
 
 
 def given(session: Session | Connection) -> datetime | None:
-    """Return the time of the clock that the session was given; None: the database's counts."""
+    """Return the time of the session's own clock; None if the database's clock applies."""
     clock: Callable[[], datetime] | None = session.info.get(CLOCK)
     return None if clock is None else clock()
 
@@ -42,7 +42,7 @@ def given(session: Session | Connection) -> datetime | None:
 def now(session: Session, known: datetime | None = None) -> datetime:
     """Return this very instant (not the transaction's start), in UTC.
 
-    `known` is what the database told in a statement that had to be asked anyway.
+    `known` is the time that the database returned in a statement that ran in any case.
     """
     message = given(session) or known
     if message is not None:
@@ -52,6 +52,6 @@ def now(session: Session, known: datetime | None = None) -> datetime:
 
 
 def knows_zone(session: Session, *, zone: str) -> bool:
-    """Whether the database can tell the time in the zone of this name."""
+    """Return whether the database knows the time zone of this name."""
     known: bool = session.execute(_KNOWS, {"zone": zone}).scalar_one()
     return known

@@ -1,7 +1,7 @@
 """Every refusal of the domain, typed, with a stable code for pages and HTTP answers.
 
-A class's docstring is its default message, for logs. What people read is made at the edge,
-in their language, from the code and the attributes.
+A class's docstring is its default message, for logs. The text that people read is created at the
+edge, in their language, from the code and the attributes.
 """
 
 # ruff: noqa: N818 - a name that says what is wrong needs no "Error" after it.
@@ -36,7 +36,7 @@ class InvalidInput(BillingError):
     code = "invalid_input"
 
     def __init__(self, field: str, reason: str, **values: str | int) -> None:
-        """Name the field, the reason as a stable slug, and what a message may need to say."""
+        """Take the field, the reason as a stable slug, and what a message may need besides."""
         super().__init__(field, reason)
         self.field = field
         self.reason = reason
@@ -55,7 +55,7 @@ class NotFound(BillingError):
     code = "not_found"
 
     def __init__(self, kind: str) -> None:
-        """Name the kind of thing only: an id would say that it was looked up."""
+        """Take the kind of thing only: an id would reveal that it was looked up."""
         super().__init__(kind)
         self.kind = kind
 
@@ -72,7 +72,7 @@ class Overloaded(BillingError):
     code = "overloaded"
 
     def __init__(self, retry_after_seconds: int) -> None:
-        """Say when it is worth trying again."""
+        """Take the time after which a retry is worthwhile."""
         super().__init__(retry_after_seconds)
         self.retry_after_seconds = retry_after_seconds
 
@@ -98,7 +98,7 @@ class AlreadyDecided(Conflict):
         decided_at: datetime | None,
         reason: str = "already_decided",
     ) -> None:
-        """Say what became of it, and who decided that when, as facts name people."""
+        """Take the outcome, and who decided it when, as an identifier such as `user:12`."""
         super().__init__(reason)
         self.state = state
         self.decided_by = decided_by
@@ -140,7 +140,7 @@ class HoldNotOpen(BillingError):
     code = "hold_not_open"
 
     def __init__(self, status: str) -> None:
-        """Say what became of the hold."""
+        """Take the state that the hold has reached."""
         super().__init__(status)
         self.status = status
 
@@ -163,7 +163,7 @@ class ReversalExceedsOriginal(BillingError):
     code = "reversal_exceeds_original"
 
     def __init__(self, requested_micros: int, reversible_micros: int) -> None:
-        """Say what was asked for and what is left to reverse."""
+        """Take the amount requested and the amount that can still be reversed."""
         super().__init__(requested_micros, reversible_micros)
         self.requested_micros = requested_micros
         self.reversible_micros = reversible_micros
@@ -198,7 +198,7 @@ class RateLimited(BillingError):
     code = "rate_limited"
 
     def __init__(self, retry_after_seconds: int, *, is_of_network: bool = False) -> None:
-        """Say how long to wait, and whether everybody in the client's network has to."""
+        """Take the wait, and whether it applies to the client's whole network."""
         super().__init__(retry_after_seconds)
         self.retry_after_seconds = retry_after_seconds
         self.is_of_network = is_of_network
@@ -210,7 +210,7 @@ class UnknownCurrency(BillingError):
     code = "unknown_currency"
 
     def __init__(self, currency: str) -> None:
-        """Name what was given as a currency."""
+        """Take the text that was entered as a currency."""
         super().__init__(currency)
         self.currency = currency
 
@@ -221,14 +221,14 @@ class InvalidConfiguration(BillingError):
     code = "invalid_configuration"
 
     def __init__(self, file: str, where: str, reason: str) -> None:
-        """Name the file, the place in it, and what is wrong there, for whoever edits it."""
+        """Take the file, the place in it, and the problem there, for the file's editor."""
         super().__init__(file, where, reason)
         self.file = file
         self.where = where
         self.reason = reason
 
     def __str__(self) -> str:
-        """Return the sentence for whoever edits the file."""
+        """Return the sentence for the file's editor."""
         return f"{self.file}, {self.where}: {self.reason}."
 
 
@@ -249,7 +249,7 @@ class UnknownService(BillingError):
     code = "unknown_service"
 
     def __init__(self, service: str) -> None:
-        """Name what was given as a service."""
+        """Take the text that was entered as a service."""
         super().__init__(service)
         self.service = service
 
@@ -260,7 +260,7 @@ class UnknownMeter(BillingError):
     code = "unknown_meter"
 
     def __init__(self, service: str, meter: str) -> None:
-        """Name the service and what was given as a meter of it."""
+        """Take the service and the text that was entered as a meter of it."""
         super().__init__(service, meter)
         self.service = service
         self.meter = meter

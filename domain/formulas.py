@@ -1,7 +1,7 @@
-"""What a spreadsheet would take for a formula, and CSV files that have none.
+"""Detection of text that a spreadsheet would run as a formula, and CSV files without any.
 
-Text of customers stands in files that staff open. A program that opens one runs what begins with
-one of a few signs, and may so send what stands beside it elsewhere. Japanese Excel takes the
+Files that staff open contain customers' text. A spreadsheet program runs a cell that begins with
+one of a few signs, and may so send neighbouring cells elsewhere. Japanese Excel takes the
 full-width forms of the signs as well.
 """
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _SIGNS = frozenset("=+-@")
-# Full-width forms, which Excel in Japanese reads as the signs, and small forms, which are the same
-# to whatever brings text into its compatible form (NFKC).
+# Full-width forms, which Excel in Japanese reads as the signs, and small forms, which become the
+# same under compatibility normalisation (NFKC).
 _WIDE_SIGNS = frozenset("\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b")
 FORMULA_SIGNS = _SIGNS | _WIDE_SIGNS
 FORMULA_BREAKS = frozenset("\t\r\n")
@@ -33,7 +33,7 @@ _GUARD = "'"
 
 
 def opens_formula(text: str) -> bool:
-    """Whether a spreadsheet may run a text instead of showing it; a number below zero is none.
+    """Return whether a spreadsheet may run a text instead of showing it; not for negative numbers.
 
     Spaces before the sign do not count: programs drop them.
     """
@@ -64,5 +64,5 @@ class CsvWriter:
         self._writer.writerow(guarded_row(row))
 
     def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
-        """Write rows, none before it is asked for."""
+        """Write rows, reading each only when it is needed."""
         self._writer.writerows(map(guarded_row, rows))

@@ -1,8 +1,9 @@
-"""What ties accounts together: checks that advise staff, and stop campaigns that ask for it.
+"""Signals that link accounts: checks that advise staff, and stop campaigns that require them.
 
 A signal is a card, a tax code, an address, an email or a part of the network that an account was
-seen with. It is kept as a keyed digest, beside words that staff may see; nothing is kept in clear
-here. Signals stay when what they came from changes: who had the same card once is no stranger.
+seen with. It is stored as a keyed digest, beside a description that staff may see; nothing is
+stored in clear. Signals stay when their source changes: an account that once had the same card
+stays linked.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ _FORGET_NETWORKS = text("""
 DELETE FROM account_signals WHERE kind = 'network_address' AND first_seen_at < :before
 RETURNING account_id
 """)
-# An account is not held up by those that came after it: anybody can type its tax code.
+# An account is not held up by later ones: anyone can type its tax code.
 _IS_SUSPECT = text("""
 SELECT EXISTS (
   SELECT FROM account_signals mine
@@ -131,10 +132,11 @@ class SharedBy:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why staff should look at an account: what it shares, and with whom.
+    """A reason why staff should review an account: what it shares, and with which accounts.
 
     `kind` is instrument, tax_code, email or address; or network_address, where many new accounts
-    came from one. `accounts` are the first fifty. `since` is when the first of them shared it.
+    were opened from one. `accounts` are the first fifty. `since` is when the first of them shared
+    it.
     """
 
     kind: str
@@ -151,7 +153,7 @@ class Reason:
 def record_instrument(
     session: Session, *, account_id: int, gateway: str, instrument: Instrument | None
 ) -> bytes | None:
-    """Write down what an account paid with, and return its digest; None where there is none."""
+    """Record the instrument that an account paid with; return its digest, or None without one."""
     if instrument is None:
         return None
     return _learn(
@@ -169,10 +171,10 @@ def record_profile(
     country: str,
     tax_code: str | None,
 ) -> None:
-    """Write down what a billing profile says that another account's may say too."""
+    """Record the parts of a billing profile that another account's may share."""
     record_email(session, account_id=account_id, email=email)
     place = _plain_letters(f"{address} {city or ''}")
-    # Without a number it names a town at most, and a town ties nobody together.
+    # Without a number it names a town at most, and a town links no accounts.
     if any(each.isdigit() for each in place):
         shown = ", ".join(filter(None, ("…", city, country)))
         _learn(session, ADDRESS, (account_id,), (country, place), shown)
@@ -183,7 +185,7 @@ def record_profile(
 
 
 def record_email(session: Session, *, account_id: int, email: str) -> None:
-    """Write down an address, by whichever of its aliases it was given."""
+    """Record an email address, whichever of its aliases was entered."""
     local, _at, domain = email.partition("@")
     _learn(session, EMAIL, (account_id,), (main_address(email),), f"{local[:1]}…@{domain}")
 
@@ -203,7 +205,7 @@ def _record_network(session: Session, accounts: Iterable[int], address: str) -> 
         found = ipaddress.ip_address(address)
     except ValueError:
         return
-    # This computer itself: everybody, where a proxy hides who they are.
+    # This computer itself: all clients, where a proxy hides their addresses.
     if not found.is_loopback:
         network = network_of(address)
         _learn(session, NETWORK, accounts, (network,), _hidden_network(network))
@@ -223,16 +225,16 @@ def _learn(
 
 
 def forget_networks(session: Session, *, before: datetime) -> int:
-    """Forget from where accounts were used before a moment; return how many signals that were.
+    """Delete the networks that accounts used before a moment; return the number of signals.
 
-    Such addresses go from hand to hand, and only rows of new accounts are told by them.
+    Such addresses are reassigned, and only series of new accounts are detected by them.
     """
     return len(session.execute(_FORGET_NETWORKS, {"before": before}).all())
 
 
-# ── One form of what is written in many ────────────────────────────────────────────────────────
+# ── Normal forms ──────────────────────────────────────────────────────────────────────────────────
 def main_address(email: str) -> str:
-    """Return the mailbox that an address leads to, without its aliases.
+    """Return the mailbox that an address delivers to, without its aliases.
 
     What follows a plus is an alias at almost every provider; dots are left out where the provider
     leaves them out.
@@ -245,7 +247,7 @@ def main_address(email: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return what one household or server has of the network: an IPv6 /64, or the address."""
+    """Return the network of one household or server: an IPv6 /64, or the IPv4 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -276,7 +278,7 @@ def _hidden_network(network: str) -> str:
 
 
 def _plain_letters(words: str) -> str:
-    """Return letters and digits alone, as people write them who have no time for accents."""
+    """Return letters and digits alone, without accents, as people type them in a hurry."""
     kept: list[str] = []
     for each in normalised(words, "NFKD", longest=_MAX_WORDS_LENGTH).casefold().replace("đ", "d"):
         is_mark = unicodedata.category(each).startswith("M")
@@ -301,11 +303,11 @@ def reasons_of(session: Session, *, account_id: int, actor: Actor) -> tuple[Reas
 
 
 def is_linked_to_prior_account(session: Session, *, account_id: int, campaign_id: int) -> bool:
-    """Whether an account comes after others that it is tied to, for a campaign that minds.
+    """Return whether an account is linked to an earlier one, for a campaign that excludes those.
 
-    It shares something with an account that was opened before it or had its share of the
-    campaign, or is one of many new ones from one place, and not the first of them. The caller
-    holds the campaign's lock, so that two accounts of one person cannot both be asked about.
+    It shares something with an account that was opened before it or redeemed from the campaign, or
+    is one of many new ones from one place, and not the first of them. The caller holds the
+    campaign's lock, so that two accounts of one person cannot both be checked at once.
     """
     asked = {
         "account_id": account_id,

@@ -1,8 +1,8 @@
-"""What runs by the clock: expiry, mail, purging, and the proof of the ledger.
+"""Scheduled jobs: expiry, mail, purging, and the proof of the ledger.
 
 Every process may have a runner. An advisory lock of the database picks the one that works; the
-others stand by, and one of them takes over when its connection ends. Jobs may be run twice, or
-be cut off anywhere: the services that they call see to that.
+others stand by, and one of them takes over when its connection ends. Jobs may be run twice, or be
+cut off anywhere: the services that they call are idempotent.
 
 Jobs of one lane run one after the other, and lanes side by side, a thread each: what waits for a
 mail server or a gateway, or takes minutes at night, holds up nothing else.
@@ -84,11 +84,11 @@ RETURNING account_id
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to do every `interval`, counted from the start of one run to the next.
+    """A job to run every `interval`, counted from the start of one run to the next.
 
-    `run` is given the event that asks it to stop soon, and returns what it did, in a few words
-    for the log of jobs. A run that raises is logged and tried again later. What waits for a
-    network has a `lane` of its own for each server that it waits for.
+    `run` receives the event that requests it to stop, and returns a short summary for the log of
+    jobs. A run that raises is logged and tried again later. What waits for a network has a `lane`
+    of its own for each server that it waits for.
     """
 
     name: str
@@ -126,7 +126,7 @@ class JobRunner:
         ]
 
     def start(self) -> None:
-        """Begin to stand by, or to work."""
+        """Start a thread that stands by, or works."""
         for thread in (*self._lanes, self._keeper):
             thread.start()
 
@@ -174,14 +174,14 @@ class JobRunner:
         _log.info("this process runs the jobs")
         try:
             while not self._stop.is_set():
-                # The lock ends with its connection, and somebody else may have it then.
+                # The lock ends with its connection, and another process may have it then.
                 lock.execute(_STILL_THERE)
                 self._leads.set()
                 self._stop.wait(self._stand_by_seconds)
         finally:
             if not self._stop.is_set():
                 self._leads.clear()
-        # Nobody else begins before what runs here has ended, or will not end.
+        # No other process begins before what runs here has ended, or will not end.
         self._wait_for_lanes(_LANES_STOP_SECONDS)
 
     def _wait_for_lanes(self, seconds: int) -> None:
@@ -211,7 +211,7 @@ class JobRunner:
             last = session.execute(_LAST_RUN, {"name": job.name}).one_or_none()
             now = clock.now(session)
         if last is None or last.finished_at is None:
-            # It never ran, or the process that ran it is gone.
+            # It never ran, or the process that ran it has ended.
             return True
         wait = job.interval
         if last.outcome == FAILED:
@@ -295,7 +295,7 @@ def standard_jobs(
 def purge_usage_keys(
     sessions: sessionmaker[Session], *, actor: Actor, stop: threading.Event | None = None
 ) -> int:
-    """Forget events older than their site's retention, an account a transaction; return how many.
+    """Delete event ids older than their site's retention, by account; return how many.
 
     Such events are refused as too old, so that none of them can be charged again.
     """

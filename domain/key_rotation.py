@@ -1,7 +1,8 @@
-"""What a database has encrypted under the portal's secret key: looked at, and moved to another key.
+"""The keys that a database holds under the portal's secret key: inspection and rotation.
 
 Only keys are encrypted under it: those of `data_keys`, one an account and year, and those of
-`portal_keys`. Each row names the secret key that it is under by a name that tells nothing of it.
+`portal_keys`. Each row names the secret key that it is under by an identifier that reveals nothing
+of it.
 """
 
 from __future__ import annotations
@@ -79,10 +80,10 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What a rotation did: `rewrapped` of `total` keys; `lost` ones open by no secret key.
+    """The result of a rotation: `rewrapped` of `total` keys; no secret key decrypts `lost` ones.
 
-    `discarded` says that the lost ones were deleted, as was asked. `remaining` were not found
-    under the secret key of now when every key was tried at the end.
+    `discarded` says that the lost ones were deleted, as requested. `remaining` were not found under
+    the current secret key when every key was tried at the end.
     """
 
     total: int
@@ -99,7 +100,7 @@ class Rotation:
 
 # ── At the start ──────────────────────────────────────────────────────────────────────────────
 def key_state(session: Session, *, keyring: Keyring) -> KeyState:
-    """Return how the keys of the database stand to the secret keys that the portal was given.
+    """Return how the database's keys relate to the configured secret keys.
 
     Of keys that an older version made, which name no secret key, the newest is tried.
     """
@@ -116,10 +117,10 @@ def key_state(session: Session, *, keyring: Keyring) -> KeyState:
 
 
 def open_digest_key(session: Session, *, keyring: Keyring) -> DigestKey:
-    """Return the key of digests, which is made where there is none yet. Raises UnknownKey.
+    """Return the key of digests; create it where there is none yet. Raises UnknownKey.
 
-    It is derived from the secret key that the database has been used with: what an older version
-    has learned stays recognised.
+    It is derived from the secret key that the database has been used with: digests of an older
+    version stay valid.
     """
     found = session.execute(_PORTAL_KEY, {"name": _DIGESTS}).scalar_one_or_none()
     if found is None:
@@ -153,12 +154,12 @@ def rotate_keys(
     discard_lost: bool = False,
     on_batch: Callable[[int], None] = lambda _count: None,
 ) -> Rotation:
-    """Bring every key of the database under the secret key of now, and try each of them.
+    """Rewrap every key of the database under the current secret key, and try each of them.
 
-    Each batch is a transaction of its own, after which `on_batch` is told how many keys it
-    rewrote: what ends in between goes on where it was. Again: nothing is left to do. A key that
-    no secret key opens is left as it is, or deleted with `discard_lost`, and with it what it
-    encrypted; a lost key of digests is made anew. Raises NotAuthorised.
+    Each batch is a transaction of its own, after which `on_batch` receives the number of rewritten
+    keys: an interrupted rotation continues where it stopped. A second run has nothing to do. A key
+    that no secret key opens is left as it is, or deleted with `discard_lost`, and with it what it
+    encrypted; a lost key of digests is created anew. Raises NotAuthorised.
     """
     require(actor, "rotate_keys")
     with sessions.begin() as session:

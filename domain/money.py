@@ -61,7 +61,7 @@ def _exponents() -> dict[str, int]:
 
 
 def known_currency(code: str) -> bool:
-    """Whether this is an ISO 4217 code, in upper case, of a currency that people pay in."""
+    """Return whether this is an upper-case ISO 4217 code of a currency used for payments."""
     return code in _exponents()
 
 
@@ -119,13 +119,13 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        """Refuse what is not a whole count of a known currency."""
+        """Refuse an amount that is not a whole count of a known currency."""
         check_micros(_integer(self.micros))
         currency_exponent(self.currency)
 
     @classmethod
     def zero(cls, currency: str) -> Money:
-        """Return nothing, in the currency."""
+        """Return zero in the currency."""
         return cls(0, currency)
 
     @classmethod
@@ -198,7 +198,7 @@ class Money:
         return Money(abs(self.micros), self.currency)
 
     def __lt__(self, other: Money) -> bool:
-        """Whether this is the smaller amount."""
+        """Return whether this is the smaller amount."""
         return self.micros < self._same_currency(other)
 
     def _same_currency(self, other: object) -> int:
@@ -210,7 +210,7 @@ class Money:
 
 
 def share_of(total: int, used: int, amount: int) -> int:
-    """Return total x used / amount, half away from zero: the part that goes with what is used.
+    """Return total x used / amount, half away from zero: the share that belongs to the used part.
 
     Money that was paid for credit becomes revenue by this rule as the credit is used. Raises
     ValueError unless 0 <= used <= amount and amount > 0.
@@ -222,9 +222,10 @@ def share_of(total: int, used: int, amount: int) -> int:
 
 
 def share_between(total: int, used_before: int, used_after: int, amount: int) -> int:
-    """Return the part of the total that goes with one step of use.
+    """Return the share of the total that belongs to one step of use.
 
-    Steps that follow one another add up to `total` without drift. A step back gives back.
+    Steps that follow one another add up to `total` without drift. A step back returns a negative
+    share.
     """
     return share_of(total, used_after, amount) - share_of(total, used_before, amount)
 
@@ -232,9 +233,9 @@ def share_between(total: int, used_before: int, used_after: int, amount: int) ->
 def split_carry(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
     """Return the whole micros to charge now and the fraction to carry to the next charge.
 
-    The new carry lies in [0, 1), so that what was charged and what is owed never differ by a whole
-    micro. Raises ValueError where a figure has more than twelve decimals or the carry lies
-    outside [0, 1), AmountOutOfRange where the charge is too large.
+    The new carry lies in [0, 1), so that the charged and the exact amount never differ by a whole
+    micro. Raises ValueError where a figure has more than twelve decimals or the carry lies outside
+    [0, 1), AmountOutOfRange where the charge is too large.
     """
     if not 0 <= _decimal(carry) < 1:
         raise ValueError("a carry is a fraction of one micro")

@@ -1,4 +1,4 @@
-"""Mail that leaves after the transaction that asked for it, and is tried again where it fails.
+"""Outgoing mail: sent after the transaction that queued it, and retried where it fails.
 
 A message is claimed in one transaction, sent outside of any, and marked in another. A process
 that dies in between leaves it to be sent again later: every message arrives at least once.
@@ -40,7 +40,7 @@ class MailServerUnavailable(OSError):  # noqa: N818 - as domain.errors
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A message as it waits: the template and what goes into it."""
+    """A queued message: its template and the template's values."""
 
     id: int
     recipient: str
@@ -53,7 +53,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How many messages of a round were sent, will be tried again, and were given up.
+    """The number of messages of a round that were sent, will be retried, and were given up.
 
     `is_unavailable` says that the round ended early, because the server cannot be reached.
     """
@@ -69,7 +69,7 @@ def enqueue(
 ) -> int:
     """Have a mail sent once the session's transaction is committed; return the message's id.
 
-    What it is made from waits encrypted, because links in it open accounts.
+    Its values are stored encrypted, because links in it open accounts.
     """
     now = clock.now(session)
     content = json.dumps(dict(parameters)).encode()
@@ -91,10 +91,10 @@ def deliver_due(
 ) -> Delivery:
     """Send up to `limit` messages that are due, one after the other.
 
-    `send` raises where the message could not be handed over. Such a message waits longer each
-    time, and after MAX_ATTEMPTS it is given up. What a message was made from is erased once it
-    was sent or given up, because links in it open accounts. MailServerUnavailable ends the round:
-    the other messages would wait as long for nothing.
+    `send` raises where the message could not be handed over. Such a message waits longer each time,
+    and after MAX_ATTEMPTS it is given up. A message's values are erased once it was sent or given
+    up, because links in it open accounts. MailServerUnavailable ends the round: the other messages
+    would wait as long for nothing.
     """
     sent = retried = failed = 0
     is_unavailable = False
@@ -150,7 +150,7 @@ def _claim_next(session: Session) -> Mail | None:
     )
     while (row := session.scalars(due).one_or_none()) is not None:
         row.attempts += 1
-        # Until then nobody else takes it; should this process die now, someone does afterwards.
+        # Until then no other process takes it; should this one die now, another does afterwards.
         row.available_at = now + _wait_after(row.attempts)
         try:
             return _mail(session, row)
@@ -186,7 +186,7 @@ def _mark_failure(session: Session, mail: Mail, error: Exception) -> bool:
 
 
 def _failure(attempts: int, now: datetime, error: Exception) -> dict[str, Any]:
-    """Return what changes in a message that failed again; after the last attempt it is given up."""
+    """Return the changes of a message that failed again; after the last attempt it is given up."""
     values: dict[str, Any] = {"last_error": f"{type(error).__name__}: {error}"[:_MAX_ERROR_LENGTH]}
     if attempts >= MAX_ATTEMPTS:
         values |= {"failed_at": now, **_ERASED}
@@ -194,7 +194,7 @@ def _failure(attempts: int, now: datetime, error: Exception) -> dict[str, Any]:
 
 
 def _mail(session: Session, row: OutboxMessage) -> Mail:
-    """Return a message with what it is made from. Raises NotFound where its key is gone."""
+    """Return a message with its values. Raises NotFound where its key has been destroyed."""
     parameters: dict[str, Any] = row.parameters or {}  # an older version left it in clear
     if row.sealed_parameters is not None:
         sealed = bytes(row.sealed_parameters)

@@ -1,10 +1,10 @@
-"""Who may do what: the one table that every service asks, and docs/permissions.md is made of.
+"""Permissions: the one table that every service checks, and that docs/permissions.md is built from.
 
 A letter stands for a role: S support, F finance, A administration; o an account's owner, b its
 billing members, r its readers; + the product itself (its jobs, meters and command line). A rule
 behind it is checked where its subject is known: `not_own` keeps staff from accounts that they
-belong to, `another` wants another person than whoever asked, and `not_staff` keeps out members who
-work here: whoever can have codes made redeems none.
+belong to, `another` requires another person than the requester, and `not_staff` excludes members
+who are staff: a person who can have codes created redeems none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOT_OWN, ANOTHER, NOT_STAFF = "not_own", "another", "not_staff"
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """An action in plain words, the letters of who may do it, and the rules behind it."""
+    """An action in plain words, the letters of roles that may do it, and the rules behind it."""
 
     meaning: str
     letters: str
@@ -156,7 +156,7 @@ _BY_ACTION = {
 
 
 def allows(actor: Actor, action: str, account_id: int | None = None) -> bool:
-    """Whether the table lets the actor do this, for this account where there is one.
+    """Return whether the table lets the actor do this, for this account where there is one.
 
     Raises KeyError for an action that the table does not have.
     """
@@ -173,7 +173,7 @@ def allows(actor: Actor, action: str, account_id: int | None = None) -> bool:
 
 
 def allows_role(role: StaffRole, action: str) -> bool:
-    """Whether a staff role may do this at all, whatever rules stand behind it. Raises KeyError."""
+    """Return whether a staff role may do this at all, before any rules. Raises KeyError."""
     return STAFF_LETTERS[role] in _BY_ACTION[action].letters
 
 
@@ -190,7 +190,7 @@ def require(actor: Actor, action: str, account_id: int | None = None) -> None:
 
 
 def require_another(actor: Actor, name: str) -> None:
-    """Stop whoever asked from deciding about it: `name` is theirs, as facts name people.
+    """Keep a requester from deciding their own request: `name` is their identifier.
 
     Raises NotAuthorised.
     """

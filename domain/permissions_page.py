@@ -1,4 +1,4 @@
-"""docs/permissions.md, made of the table that every service asks."""
+"""Builds docs/permissions.md from the table that every service checks."""
 
 from __future__ import annotations
 

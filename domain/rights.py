@@ -34,7 +34,7 @@ WHERE id = :user AND disabled_at IS NULL AND (
 
 
 def is_role_requested(user_id: int | InstrumentedAttribute[int]) -> ColumnElement[bool]:
-    """Whether a role as staff is requested for a person: the condition of a query."""
+    """Return whether a role as staff is requested for a person: the condition of a query."""
     return exists().where(
         StaffRoleRequest.user_id == user_id,
         StaffRoleRequest.state == "requested",
@@ -48,9 +48,9 @@ def waits_for_role(session: Session, user_id: int) -> bool:
 
 
 def with_current_rights(session: Session | Connection, actor: Actor) -> Actor:
-    """Return the actor with the roles that the database has for them now.
+    """Return the actor with their current roles in the database.
 
-    System actors pass unchanged: nobody can revoke their rights. Raises NotAuthorised where the
+    System actors pass unchanged: their rights cannot be revoked. Raises NotAuthorised where the
     person was disabled, or their session was revoked or expired.
     """
     if actor.is_system:
@@ -76,7 +76,7 @@ def roles_of(row: Row[Any]) -> tuple[StaffRole | None, dict[int, MemberRole]]:
 
 
 def has_lost_rights(before: Actor, now: Actor) -> bool:
-    """Whether a role of `before`, as staff or in an account, is another one now, or none."""
+    """Return whether a role of `before`, as staff or in an account, has changed or ended."""
     return before.staff_role is not now.staff_role or any(
         now.memberships.get(account_id) is not role
         for account_id, role in before.memberships.items()

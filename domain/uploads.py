@@ -1,7 +1,7 @@
-"""Files that staff hand in with a form, kept for a day until the form is sent.
+"""Files that staff upload in a form, kept for a day until the form is sent.
 
-A file comes by a request of its own, before its form: whichever process has the form finds it here.
-It is named by a key that the page drew, and nobody but who handed it in comes to it.
+A file arrives by a request of its own, before its form: the process that handles the form finds it
+in the database. It is named by a random key of the page, and only its uploader can read it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_NAME_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file as it was handed in: its name and its content are whatever somebody chose."""
+    """An uploaded file: its name and its content are untrusted."""
 
     key: UUID
     name: str
@@ -62,7 +62,7 @@ def keep_upload(
         raise InvalidInput("file", "empty")
     if len(content) > MAX_BYTES:
         raise InvalidInput("file", "too_large", maximum=MAX_BYTES // MEBIBYTE)
-    # One person's files come one after the other: each counts those before it.
+    # Uploads of one person run one after the other: each counts those before it.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("uploads", user_id))))
     others = session.scalar(
         select(func.coalesce(func.sum(func.length(Upload.content)), 0)).where(
@@ -121,14 +121,14 @@ def purge_uploads(session: Session, *, actor: Actor) -> int:
 
 
 def require_upload(actor: Actor, purpose: str) -> None:
-    """Let the actor pass if they may hand in files for this. Raises NotAuthorised."""
+    """Check that the actor may upload files for this purpose. Raises NotAuthorised."""
     if purpose not in PURPOSES:
         raise NotAuthorised
     require(actor, PURPOSES[purpose])
 
 
 def _own(purpose: str, key: UUID, actor: Actor) -> ColumnElement[bool]:
-    """Return what the person's own file under this key meets. Raises NotAuthorised."""
+    """Return the condition for the person's own file under this key. Raises NotAuthorised."""
     require_upload(actor, purpose)
     return and_(Upload.key == key, Upload.user_id == _person(actor), Upload.purpose == purpose)
 

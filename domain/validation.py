@@ -1,4 +1,4 @@
-"""What text may come in: one line that can be shown, for names and for what comes with a write."""
+"""Validation of text: one displayable line, for names and for the reasons of changes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_REASON_LENGTH = 200
 MAX_NUMBER_LENGTH = 18
 """Digits of a whole number: every one of them fits the database's bigint."""
 
-# Besides control characters: line separators, marks that turn the direction of what follows, and
-# halves of a character, which no database keeps.
+# Besides control characters: line separators, marks that change the direction of what follows, and
+# unpaired surrogates, which no database stores.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _MAX_COMPOSED = 4
@@ -27,8 +27,8 @@ _UNKEEPABLE = re.compile(r"[\x00\ud800-\udfff]")
 _BLANK = " \u2800\u3164\uffa0\u115f\u1160"
 """Letters and signs by Unicode's tables that look like a space, or like nothing."""
 
-# Names are told apart by eye. Joiners belong to words of Persian or Hindi, and to pictures, where
-# something stands on both sides of them.
+# Names are compared by eye. Joiners belong to words of Persian or Hindi, and to emoji, where there
+# is a character on both sides of them.
 _INVISIBLE = re.compile(
     f"[{_BLANK[1:]}\u00ad\u034f\u061c\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -53,17 +53,17 @@ def checked_name(name: str, field: str) -> str:
 
 
 def normalised(text: str, form: Literal["NFC", "NFKC", "NFKD"], *, longest: int) -> str:
-    """Return Unicode's normal form of a text that may have `longest` characters in it.
+    """Return Unicode's normal form of a text that may have at most `longest` characters.
 
-    Of a longer one there is the beginning, which is longer than that too. Python sorts the accents
-    of one letter in a time that grows with the square of their number: 30,000 take seconds.
+    Of a longer one it returns the beginning, which is too long as well. Python sorts the accents of
+    one letter in a time that grows with the square of their number: 30,000 take seconds.
     """
     beginning = text[: _MAX_COMPOSED * longest + 1]
-    return unicodedata.normalize(form, beginning)  # noqa: TID251 - here it is bounded
+    return unicodedata.normalize(form, beginning)  # noqa: TID251 - its length is bounded
 
 
 def checked_reason(reason: str) -> str:
-    """Return why somebody does something, as one tidy line.
+    """Return the reason of an action, as one tidy line.
 
     Raises InvalidInput("reason"): "control_characters", "empty" or "too_long".
     """
@@ -82,14 +82,14 @@ def is_whole_number(text: str) -> bool:
 
 
 def whole_number(text: str) -> int:
-    """Return the number that ASCII digits say; 0 for anything else, which is nothing's id."""
+    """Return the number that ASCII digits form; 0, which is no valid id, for anything else."""
     return int(text) if is_whole_number(text) else 0
 
 
 def check_text(**given: object) -> None:
     """Refuse text that is not one line, by field, also inside collections.
 
-    What is no text passes. Raises InvalidInput(field, "control_characters").
+    Values that are not text pass. Raises InvalidInput(field, "control_characters").
     """
     for field, value in given.items():
         for text in _texts_in(value):
@@ -99,10 +99,9 @@ def check_text(**given: object) -> None:
 
 
 def check_keepable(given: Mapping[str, str]) -> None:
-    """Refuse text that no database keeps, by field: NUL, and halves of a character.
+    """Refuse text that no database stores, by field: NUL, and unpaired surrogates.
 
-    What else a text may have is for whoever takes it to say. Raises InvalidInput(field,
-    "control_characters").
+    Further rules are up to the caller. Raises InvalidInput(field, "control_characters").
     """
     for field, text in given.items():
         if _UNKEEPABLE.search(field) or _UNKEEPABLE.search(text):

@@ -76,7 +76,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     logs.set_up(settings())
     running = await run_in_threadpool(startup.prepare, settings())
     try:
-        # What start-up made stays for good: the collector need not look at it again and again.
+        # Objects created at start-up stay for good: the collector need not scan them again.
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(_MAX_TURN_SECONDS)
@@ -94,9 +94,9 @@ def own_routes() -> list[BaseRoute]:
 
 
 def middleware(own_routes: list[BaseRoute]) -> list[Middleware]:
-    """Return what every request passes before it reaches a page or one of these routes."""
+    """Return the middleware of every request, before it reaches a page or one of these routes."""
     stack = [
-        # Outermost: what the others answer by themselves has these headers too.
+        # Outermost: answers of the other middleware have these headers too.
         Middleware(SecurityHeaders),
         Middleware(Observed, own_routes=own_routes),
         Middleware(SessionGate, own_routes=own_routes, pages=open_pages()),
@@ -120,12 +120,12 @@ def create_app() -> st.App:
 
 
 def app_options() -> dict[str, Any]:
-    """Return what `streamlit.App` is given besides `MAIN`. Raises SettingsError."""
+    """Return the options of `streamlit.App` besides `MAIN`. Raises SettingsError."""
     _check_settings()
     logs.set_up(settings())
     check_sent_values()
-    # Streamlit would run a page of its own accord, without portal/main.py before it, for whoever
-    # comes first after a start and comes by a page's address: there is a folder of that name.
+    # Streamlit would run a page directly, without portal/main.py before it, for the first request
+    # after a start that uses a page's address: there is a folder of that name.
     PagesManager.uses_pages_directory = False
     routes = own_routes()
     return {

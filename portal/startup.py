@@ -1,4 +1,4 @@
-"""From settings to a portal that can serve: its database, its tables, what it is configured by."""
+"""Start-up: from settings to a portal that can serve, with its database, tables, configuration."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _log = logging.getLogger(__name__)
 
 
 class Running:
-    """What `prepare` or `connect` started; `stop` ends it in the opposite order."""
+    """The parts that `prepare` or `connect` started; `stop` ends them in the opposite order."""
 
     def __init__(self, database_url: str, stack: ExitStack) -> None:
         self.database_url = database_url
         self._stack = stack
 
     def stop(self) -> None:
-        """Stop what was started. Again: no effect."""
+        """Stop the started parts. A second call has no effect."""
         self._stack.close()
 
 
@@ -47,8 +47,8 @@ def connect(
 ) -> Running:
     """Start the database if it is the portal's own, bring it up to date, and connect to it.
 
-    `report` is told in plain words what takes long. Raises EmbeddedPostgresError where there can
-    be no database of its own, SQLAlchemy's errors where the given one cannot be used,
+    `report` receives a sentence about each step that takes long. Raises EmbeddedPostgresError where
+    there can be no database of its own, SQLAlchemy's errors where the given one cannot be used,
     UnknownVersionError where it has a version that no migration knows, and SettingsError where
     SECRET_KEY does not open what the database holds; without `needs_keys` that is a warning.
     """
@@ -107,7 +107,7 @@ def prepare(settings: Settings, *, report: Callable[[str], None] = _log.info) ->
 
 
 def _open_keys(settings: Settings, *, needs_keys: bool) -> None:
-    """Open what the database has under the secret key. Raises SettingsError where it cannot."""
+    """Decrypt the database's keys with the secret key. Raises SettingsError where it cannot."""
     state = database.read_snapshot(key_rotation.key_state, keyring=settings.keyring)
     if state.lost:
         if not settings.demo and database.read_snapshot(demo.anyone_can_sign_in):
@@ -153,7 +153,7 @@ def _payment_jobs(settings: Settings, actor: Actor) -> tuple[Job, ...]:
 
 
 def _polling(name: str, actor: Actor) -> Job:
-    """Return the job that asks one gateway, in its own lane: none waits for another."""
+    """Return the job that polls one gateway, in a lane of its own: none waits for another."""
 
     def check(stop: threading.Event) -> str:
         return payments.check_due(
@@ -168,7 +168,7 @@ def _polling(name: str, actor: Actor) -> Job:
 
 
 def _compare_connections(settings: Settings) -> None:
-    """Say so where this process alone could take more connections than the server has."""
+    """Warn where this process alone could open more connections than the server allows."""
     most = settings.database_pool_size + settings.database_pool_overflow
     has = database.read_snapshot(connections_for_us)
     if most > has:

@@ -1,4 +1,4 @@
-"""Runs the stand-ins: `python -m sandbox --port 8502 --portal-url http://localhost:8501`."""
+"""Runs the sandboxes: `python -m sandbox --port 8502 --portal-url http://localhost:8501`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ASGI application for all stand-ins, each under its own path."""
+"""One ASGI application for all sandboxes, each under its own path."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ GATEWAYS = ("vnpay", "stripe", "stripe_cards", "paypal")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the stand-ins share.
+    """The values that the sandboxes share.
 
-    `base_url` is where this application is reached, `portal_url` where webhooks go to.
-    `folder` is for what a stand-in makes once, such as a certificate.
+    `base_url` is where this application is reached, `portal_url` where webhooks are sent. `folder`
+    is for files that a sandbox creates once, such as a certificate.
     """
 
     base_url: str

@@ -1,4 +1,4 @@
-"""How a stand-in is told to be of no use, and what its account is charged.
+"""Controls of a sandbox: simulated failures, and the fees that its account is charged.
 
 `POST /<gateway>/controls` takes a form, of which each field is optional:
 
@@ -7,7 +7,7 @@
 - `settles_in`: the currency of the account's balance, in which fees are taken; empty for that of
   each payment.
 - `dispute_fee`: what a dispute costs, in US dollars; empty for nothing.
-- `names_refunds`: `no` leaves the shop's references out of refunds, `yes` tells them again.
+- `names_refunds`: `no` leaves the shop's references out of refunds, `yes` includes them again.
 - `numbers_refunds`: `late` gives a refund its number once it has settled (VNPay), `at_once` again
   when it is accepted.
 """
@@ -54,7 +54,7 @@ def convert(amount: Decimal, source: str, target: str) -> Decimal:
 
 
 class Controls:
-    """What one stand-in was told; kept with its documents, so that all of them act alike."""
+    """The controls of one sandbox; stored with its documents, so that all processes share them."""
 
     def __init__(self, store: Store, gateway: str, groups: frozenset[str]) -> None:
         self._store = store
@@ -62,15 +62,15 @@ class Controls:
         self._groups = groups | {ALL}
 
     def route(self) -> Route:
-        """Return where it is told."""
+        """Return the route that sets the controls."""
         return Route("/controls", self._change, methods=["POST"])
 
     async def stand_in_the_way(
         self, request: Request, group: str, refuse: Callable[[int], Response]
     ) -> Response | None:
-        """Return the answer that a request gets instead of its own, or None where it gets that.
+        """Return the answer that replaces a request's own, or None where none does.
 
-        A request that hangs is answered when its sender has gone.
+        A request that hangs is answered when its sender has disconnected.
         """
         answers = self._settings().get("answers", {})
         answer = answers.get(group) or answers.get(ALL)
@@ -88,7 +88,7 @@ class Controls:
 
     @property
     def names_refunds(self) -> bool:
-        """Whether refunds are told with the shop's references."""
+        """Whether refunds are reported with the shop's references."""
         return bool(self._settings().get("names_refunds", True))
 
     @property
@@ -97,7 +97,7 @@ class Controls:
         return bool(self._settings().get("numbers_refunds_late"))
 
     def dispute_fee(self, currency: str) -> Decimal | None:
-        """Return what a dispute costs, in a currency; None where it costs nothing."""
+        """Return the fee of a dispute, in a currency; None where there is none."""
         fee = self._settings().get("dispute_fee")
         return None if fee is None else convert(Decimal(fee), "USD", currency)
 
@@ -116,7 +116,7 @@ class Controls:
 
 
 def _changed(settings: Settings, form: dict[str, str], groups: frozenset[str]) -> Settings:
-    """Return settings with what a form says; raise ValueError where it says nothing known."""
+    """Return the settings changed by a form; raise ValueError where a change is invalid."""
     for name, value in form.items():
         if name == "settles_in" and value in {"", *RATES}:
             settings[name] = value or None

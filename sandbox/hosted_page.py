@@ -1,4 +1,4 @@
-"""The page where the customer pays: what a real gateway shows, with choices of how it goes."""
+"""The payment page: as a real gateway shows it, with buttons for each outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A button: the value that it posts as `outcome`, and its words."""
+    """A button: the value that it posts as `outcome`, and its label."""
 
     value: str
     label: str
@@ -25,9 +25,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class HostedPage:
-    """What to show. `action` is the path that the form posts `outcome` and `delivery` to.
+    """The content of the page. The form posts `outcome` and `delivery` to the path `action`.
 
-    `instruments` are what may be paid with, the usual one first; the form posts `instrument`.
+    `instruments` are the means of payment, the usual one first; the form posts `instrument`.
     """
 
     gateway: str
@@ -47,7 +47,7 @@ def show(page: HostedPage, status: int = 200) -> HTMLResponse:
 
 
 def say(gateway: str, title: str, text: str, status: int = 200) -> HTMLResponse:
-    """Return a page that says one thing, such as that a payment has expired."""
+    """Return a page with one message, such as that a payment has expired."""
     content = (
         _environment().get_template("say.html").render(gateway=gateway, title=title, text=text)
     )

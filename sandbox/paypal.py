@@ -1,4 +1,4 @@
-"""A stand-in for PayPal: Orders v2, refunds, disputes, signed webhooks, and the page to pay at."""
+"""A sandbox of PayPal: Orders v2, refunds, disputes, signed webhooks, and the payment page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DEMO_CLIENT_ID", "DEMO_CLIENT_SECRET", "DEMO_WEBHOOK_ID", "routes"]
 
 DEMO_CLIENT_ID = "demo-client-id"
-DEMO_CLIENT_SECRET = "demo-client-secret-0123456789"  # noqa: S105 - known to everybody
+DEMO_CLIENT_SECRET = "demo-client-secret-0123456789"  # noqa: S105 - public
 
 _NAME = "PayPal"
 _TOKEN = "paypal.token"  # noqa: S105 - the kind of document that tokens are kept as
@@ -67,7 +67,7 @@ _GROUPS = frozenset(("token", "orders", "captures", "refunds", "disputes", "cert
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the routes that PayPal's API has, and those of the pages that stand for it."""
+    """Return the routes of PayPal's API, and those of the sandbox's pages."""
     controls = Controls(context.store, "paypal", _GROUPS)
     store = PayPalStore(context, controls)
     api, pages = _Api(context, store, controls), _Pages(context, store)
@@ -103,7 +103,7 @@ class _Api:
         self._store = store
         self._controls = controls
 
-    # ── Who asks ──────────────────────────────────────────────────────────────────────────────
+    # ── Authentication ────────────────────────────────────────────────────────────────────────────
     async def token(self, request: Request) -> Response:
         """Give a token to who has the application's keys."""
         kind, _, given = request.headers.get("authorization", "").partition(" ")
@@ -133,7 +133,7 @@ class _Api:
     def guarded(
         self, answer: Callable[[Request], Awaitable[Response]], group: str
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Return what answers, unless the group of such requests is told to be of no use."""
+        """Return a handler with simulated failures of its group of requests."""
 
         async def respond(request: Request) -> Response:
             instead = await self._controls.stand_in_the_way(request, group, error)
@@ -144,7 +144,7 @@ class _Api:
     def asked(
         self, answer: Callable[[Request, Document], Response], group: str
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Return what answers those who have a token, once their body is read."""
+        """Return a handler that requires a token, and gets the request's body."""
 
         async def respond(request: Request) -> Response:
             if not self._is_known(request):
@@ -163,7 +163,7 @@ class _Api:
             return False
         return datetime.fromisoformat(found["ends"]) > self._context.now()
 
-    # ── What they ask ─────────────────────────────────────────────────────────────────────────
+    # ── The API ───────────────────────────────────────────────────────────────────────────────────
     def create(self, request: Request, body: Document) -> Response:
         """Create an order: 201, or 200 where it is there already or awaits its payer."""
         order, is_new = self._store.create(body, _request_id(request))
@@ -220,7 +220,7 @@ class _Pages:
         self._store = store
 
     async def open(self, request: Request) -> Response:
-        """Show what is to be paid."""
+        """Show the order to pay."""
         try:
             record = self._store.record(request.path_params["id"])
         except Refusal:
@@ -260,7 +260,7 @@ class _Pages:
 
     # ── The operator's page ───────────────────────────────────────────────────────────────────
     async def dashboard(self, _request: Request) -> Response:
-        """Show what was paid, with what may happen to it; the latest first."""
+        """Show the payments with their possible actions; the latest first."""
         store = self._context.store
         payments = [
             {
@@ -277,7 +277,7 @@ class _Pages:
         return HTMLResponse(content, headers={"Cache-Control": "no-store"})
 
     async def operate(self, request: Request) -> Response:
-        """Do to a payment or a dispute what the operator chose."""
+        """Carry out the operator's action on a payment or a dispute."""
         form = await request.form()
         name, number = str(form.get("action", "")), str(form.get("id", ""))
         amount = str(form.get("amount", "")).strip()
@@ -312,7 +312,7 @@ class _Pages:
 
 
 def _decimal(amount: str) -> Decimal | None:
-    """Return an amount that was typed, or None where none was; raise Refusal."""
+    """Return the amount that was typed, or None for an empty field; raise Refusal."""
     try:
         return Decimal(amount) if amount else None
     except InvalidOperation:

@@ -1,4 +1,4 @@
-"""The root and the certificate that the stand-in signs its webhooks with, made once."""
+"""The root and the certificate that the sandbox signs its webhooks with, created once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OWNER_READS_AND_WRITES = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A certificate under a root of its own, and the key that only the stand-in has."""
+    """A certificate under a root of its own, and its private key."""
 
     root: x509.Certificate
     certificate: x509.Certificate
@@ -57,12 +57,12 @@ class Identity:
 
 
 def load_or_make(folder: Path) -> Identity:
-    """Return the identity that a folder keeps, made now where there is none."""
+    """Return the identity stored in a folder; create it where there is none."""
     path = folder / _FILE
     if path.exists():
         path.chmod(_OWNER_READS_AND_WRITES)
     else:
-        # Whole or not at all, and the first one stays where two are made at once.
+        # Atomic, and the first one stays where two are created at once.
         draft = folder / f"{_FILE}.{os.getpid()}"
         draft.touch(mode=_OWNER_READS_AND_WRITES)
         draft.write_bytes(_pem(_make()))
@@ -81,7 +81,7 @@ def load_or_make(folder: Path) -> Identity:
 
 
 def _pem(identity: Identity) -> bytes:
-    # The key comes first: that is where it is read.
+    # The key is first in the file: it is read from there.
     key = identity.key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -91,7 +91,7 @@ def _pem(identity: Identity) -> bytes:
 
 
 def _make() -> Identity:
-    """Make an identity. The root's own key is forgotten: it signs nothing more."""
+    """Create an identity. The root's own key is discarded: it signs nothing more."""
     root_key = rsa.generate_private_key(_EXPONENT, _KEY_BITS)
     key = rsa.generate_private_key(_EXPONENT, _KEY_BITS)
     root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "PayPal stand-in root")])

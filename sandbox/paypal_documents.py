@@ -1,4 +1,4 @@
-"""The documents that PayPal answers with and sends, as the stand-in makes them."""
+"""The documents of PayPal's answers and webhooks, as the sandbox creates them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def wire_time(moment: datetime) -> str:
 
 
 def money(value: Decimal, currency: str) -> Document:
-    """Return an amount with the decimals that PayPal gives its currency."""
+    """Return an amount with the decimals that PayPal uses for its currency."""
     smallest = Decimal(1) if currency in WHOLE_ONLY else Decimal("0.01")
     rounded = value.quantize(smallest, ROUND_HALF_UP)
     return {"currency_code": currency, "value": f"{rounded:f}"}
@@ -85,7 +85,7 @@ def link(href: str, rel: str, method: str = "GET") -> Document:
 
 
 def error(status: int, issue: str | None = None) -> Response:
-    """Return a refusal as PayPal words it."""
+    """Return an error in PayPal's form."""
     name, message = _ERRORS[status]
     debug_id = secrets.token_hex(7)
     body: Document = {"name": name, "message": message, "debug_id": debug_id, "links": []}
@@ -96,9 +96,9 @@ def error(status: int, issue: str | None = None) -> Response:
 
 
 def breakdown(amount: Document, settles_in: str | None = None) -> Document:
-    """Return what the merchant receives of a capture, and what PayPal keeps.
+    """Return what the merchant receives of a capture, and PayPal's fee.
 
-    Where the account is settled in another currency, that one is told too.
+    Where the account is settled in another currency, that one is reported too.
     """
     gross, currency = Decimal(amount["value"]), amount["currency_code"]
     fixed = Decimal(0) if currency in WHOLE_ONLY else _FEE_FIXED
@@ -115,7 +115,7 @@ def breakdown(amount: Document, settles_in: str | None = None) -> Document:
 
 
 def movement(reason: str, amount: Document, moment: datetime) -> Document:
-    """Return what a dispute took of the merchant."""
+    """Return the amount that a dispute debited from the merchant."""
     return {
         "affected_party": "SELLER",
         "amount": amount,

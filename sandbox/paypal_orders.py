@@ -1,4 +1,4 @@
-"""Orders and captures of the stand-in for PayPal, and its webhooks."""
+"""Orders and captures of the PayPal sandbox, and its webhooks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _GOOD_STATUSES = range(200, 300)
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
-    """What PayPal answers instead: a status, and its code of the reason."""
+    """An error answer of PayPal: a status, and the code of the reason."""
 
     def __init__(self, status: int, issue: str | None = None) -> None:
         super().__init__(status, issue)
@@ -47,7 +47,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
 
 
 class Orders:
-    """Orders and captures, and the webhooks that tell of them."""
+    """Orders and captures, and the webhooks that report them."""
 
     def __init__(self, context: Context, controls: Controls) -> None:
         self._context = context
@@ -57,7 +57,7 @@ class Orders:
 
     @cached_property
     def identity(self) -> Identity:
-        """What webhooks are signed with."""
+        """The identity that signs webhooks."""
         return load_or_make(self._context.folder)
 
     # ── Orders ────────────────────────────────────────────────────────────────────────────────
@@ -107,7 +107,7 @@ class Orders:
         ]
 
     def record(self, order_id: str) -> Document:
-        """Return what is kept of an order; one that nobody paid is gone after three hours."""
+        """Return the record of an order; an unpaid one expires after three hours."""
         record = self._store.get(ORDER, order_id)
         if record is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "INVALID_RESOURCE_ID")
@@ -135,7 +135,7 @@ class Orders:
         delivery: Delivery,
         payer: str = documents.USUAL_PAYER,
     ) -> None:
-        """Have the payer approve an order; what comes of its capture is decided with it."""
+        """Have the payer approve an order; the outcome of its capture is decided with it."""
 
         def change(record: dict[str, Any]) -> None:
             record["outcome"], record["delivery"] = outcome, delivery.value

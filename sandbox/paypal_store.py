@@ -1,4 +1,4 @@
-"""The orders, captures, refunds and disputes of the stand-in for PayPal, and its webhooks."""
+"""The orders, captures, refunds and disputes of the PayPal sandbox, and its webhooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SELLER_HAS = timedelta(days=10)
 
 
 class PayPalStore(Orders):
-    """What was ordered, paid and given back."""
+    """Orders, captures and refunds."""
 
     # ── Refunds ───────────────────────────────────────────────────────────────────────────────
     def create_refund(
@@ -28,7 +28,7 @@ class PayPalStore(Orders):
     ) -> tuple[Document, bool]:
         """Refund a capture, or what is left of it; return the refund, and whether it is new.
 
-        One that is not named has none of the shop's references.
+        An unnamed one has none of the shop's references.
         """
         with self._store.changing():
             known = self._done("refund", request_id)
@@ -48,9 +48,9 @@ class PayPalStore(Orders):
         return refund, True
 
     def fail_refund(self, refund_id: str) -> None:
-        """Let a refund come back, as from a bank account that was closed.
+        """Have a refund returned, as from a bank account that was closed.
 
-        PayPal has no message for that: who asks is told.
+        PayPal has no webhook for that: only polling shows it.
         """
 
         def change(found: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class PayPalStore(Orders):
         return sum((Decimal(one["amount"]["value"]) for one in alive), Decimal(0))
 
     def _refundable(self, capture: Document, body: Document) -> tuple[Decimal, Decimal]:
-        """Return how much to give back, and how much there is; raise Refusal."""
+        """Return the amount to refund, and the refundable amount; raise Refusal."""
         currency = capture["amount"]["currency_code"]
         refusals = {
             "REFUNDED": "CAPTURE_FULLY_REFUNDED",
@@ -114,7 +114,7 @@ class PayPalStore(Orders):
         return refund
 
     def reverse(self, capture_id: str, amount: Decimal | None = None) -> None:
-        """Take a capture's money back, or a part of it, and say only that."""
+        """Reverse a capture, or a part of it, and send only a webhook about that."""
         capture = self.capture(capture_id)
         count = Decimal(capture["amount"]["value"]) if amount is None else amount
         reversal = self._make_refund(capture, count, {})
@@ -130,7 +130,7 @@ class PayPalStore(Orders):
 
     # ── Disputes ──────────────────────────────────────────────────────────────────────────────
     def open_dispute(self, capture_id: str) -> Document:
-        """Have the payer's bank ask for a capture back."""
+        """Have the payer's bank open a dispute about a capture."""
         capture, now = self.capture(capture_id), self._context.now()
         number = f"PP-D-{new_id()}"
         dispute: Document = {
@@ -173,9 +173,9 @@ class PayPalStore(Orders):
         given: Decimal | None = None,
         reverses: bool = False,
     ) -> None:
-        """End a dispute; a lost one may reverse the payment in a message of its own as well.
+        """Close a dispute; a lost one may also reverse the payment in a webhook of its own.
 
-        `given` is what the customer is given, where that is told.
+        `given` is the amount refunded to the customer, where that is reported.
         """
         currency = self.dispute(number)["dispute_amount"]["currency_code"]
         outcome: Document = {"outcome_code": outcome_code}
@@ -221,7 +221,7 @@ class PayPalStore(Orders):
         return dispute
 
     def disputes(self, capture_id: str | None) -> Document:
-        """Return the list of disputes about a capture, or of all, with what lists tell."""
+        """Return the disputes about a capture, or all, with the fields that lists contain."""
         about = {} if capture_id is None else {"capture": capture_id}
         left_out = {"disputed_transactions", "dispute_outcome"}
         items = [

@@ -1,4 +1,4 @@
-"""What the stand-ins remember: documents by kind and key, in one SQLite file."""
+"""The sandboxes' storage: documents by kind and key, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Store:
     def __init__(self, path: Path | None = None) -> None:
         """Open the file, or keep everything in memory where there is none.
 
-        The file is for its owner alone, one that an older release made too: names of payers and
-        amounts stand in it. What SQLite writes beside it has the same rights.
+        The file is for its owner alone, one from an older release too: it contains names of payers
+        and amounts. SQLite's files beside it have the same permissions.
         """
         if path is not None:
             path.touch(mode=_OWNER_READS_AND_WRITES)
@@ -84,7 +84,7 @@ class Store:
         return None if row is None else json.loads(row[0])
 
     def put_first(self, kind: str, key: str, make: Callable[[], Document]) -> tuple[Document, bool]:
-        """Return the document of that key, made now where there is none, and whether it was."""
+        """Return the document of that key, created if missing, and whether it was created."""
         with self.changing():
             known = self.get(kind, key)
             if known is not None:
@@ -94,7 +94,7 @@ class Store:
             return made, True
 
     def change(self, kind: str, key: str, change: Callable[[Document], object]) -> Document:
-        """Change a document in place, with nobody between reading and writing; return it.
+        """Change a document in place, atomically; return it.
 
         Raises KeyError where there is none.
         """
@@ -118,6 +118,6 @@ class Store:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold everybody else off while several documents change."""
+        """Lock out all other writers while several documents change."""
         with self._lock:
             yield

@@ -1,6 +1,6 @@
-"""A stand-in for Stripe: Checkout, its API as the official SDK speaks it, a dashboard, webhooks.
+"""A sandbox of Stripe: Checkout, its API as the official SDK uses it, a dashboard, webhooks.
 
-What it answers has the fields that matter, named and shaped as Stripe's are; what it is asked with
+Its answers have the necessary fields, named and shaped as Stripe's are; the parameters of a request
 must be known to it, as Stripe refuses parameters that it does not know.
 """
 
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from sandbox.app import Context
     from sandbox.store import Document
 
-DEMO_SECRET_KEY = "sk_test_demo_0123456789"  # noqa: S105 - known to everybody
-DEMO_WEBHOOK_SECRET = "whsec_demo_0123456789"  # noqa: S105 - known to everybody
+DEMO_SECRET_KEY = "sk_test_demo_0123456789"  # noqa: S105 - public
+DEMO_WEBHOOK_SECRET = "whsec_demo_0123456789"  # noqa: S105 - public
 
 _KEY = "stripe.key"
 _KINDS = {"pi": INTENT, "ch": CHARGE, "txn": TRANSACTION}
@@ -122,7 +122,7 @@ class _Api:
         self._secret_key = secret_key
 
     def routes(self) -> list[Route]:
-        """Return what is understood; everything else is refused as Stripe does."""
+        """Return the supported routes; all others are refused as Stripe does."""
         read, write = ["GET"], ["POST"]
         found: list[tuple[str, str, _Handler, list[str]]] = [
             ("/checkout/sessions", "sessions", self._create_session, write),
@@ -196,7 +196,7 @@ class _Api:
         return _reply(status, body)
 
     def _expanded(self, found: Document, pairs: list[tuple[str, str]]) -> Document:
-        """Return an object with others in place of their ids, where `expand` asks for them."""
+        """Return an object with others in place of their ids, where `expand` requests them."""
         for name, path in pairs:
             if name.startswith("expand["):
                 node = found
@@ -316,7 +316,7 @@ def _as_lists(node: Any) -> Any:  # noqa: ANN401 - a tree of texts
 
 
 def _check_session(given: Document, now: int) -> tuple[int, str]:
-    """Return the amount and currency of a session that may be made."""
+    """Return the amount and currency of a valid session."""
     for name in ("mode", "line_items", "success_url"):
         if name not in given:
             message = f"Missing required param: {name}."

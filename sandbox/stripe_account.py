@@ -1,4 +1,4 @@
-"""The account that the stand-in for Stripe keeps: what it holds, and the events that tell of it."""
+"""The account of the Stripe sandbox: its objects, and the events about them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def words(count: int, currency: str) -> str:
 
 
 def whole_number(given: Document, name: str, default: int, param: str | None = None) -> int:
-    """Return a parameter that counts something; refuse what is no whole number."""
+    """Return a parameter that is a count; refuse a text that is not a whole number."""
     text = str(given.get(name, default))
     if not re.fullmatch(r"\d{1,15}", text, re.ASCII):
         message = f"Invalid integer: {text}"
@@ -43,7 +43,7 @@ def whole_number(given: Document, name: str, default: int, param: str | None = N
 
 
 class Account(Payments):
-    """Sessions, payments, refunds and disputes, and the events that tell of them."""
+    """Sessions, payments, refunds and disputes, and the events about them."""
 
     # ── Refunds ───────────────────────────────────────────────────────────────────────────────
     def refund(
@@ -53,7 +53,7 @@ class Account(Payments):
         metadata: Document,
         delivery: Delivery = Delivery.NORMAL,
     ) -> Document:
-        """Give money back: at once by card, later where the customer must say where to."""
+        """Refund a payment: at once by card, later where the customer must name an account."""
         self._check_refundable(charge, amount)
         left = charge["amount"] - charge["amount_refunded"]
         given_back = left if amount is None else amount
@@ -111,7 +111,7 @@ class Account(Payments):
         self.tell("refund.updated", refund, delivery)
 
     def fail_refund(self, refund: Document, delivery: Delivery) -> None:
-        """Let a refund come back, as from an account that was closed."""
+        """Have a refund returned, as from an account that was closed."""
         refund = self.change(
             REFUND,
             refund["id"],
@@ -130,7 +130,7 @@ class Account(Payments):
     def open_dispute(
         self, charge: Document, delivery: Delivery, *, is_inquiry: bool = False
     ) -> None:
-        """Have the customer's bank ask for the money, or only about it."""
+        """Have the customer's bank open a dispute, or only an inquiry."""
         due_by = self.now() + int(_DUE_IN.total_seconds())
         dispute = {
             "id": new_id("du"),
@@ -158,7 +158,7 @@ class Account(Payments):
         self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
 
     def escalate(self, charge: Document, dispute: Document, delivery: Delivery) -> None:
-        """Have an inquiry become a dispute, which takes the money."""
+        """Turn an inquiry into a dispute, which debits the amount."""
         self.change(DISPUTE, dispute["id"], status="needs_response", is_charge_refundable=False)
         dispute = self._withdraw(dispute)
         self.change(CHARGE, charge["id"], disputed=True)
@@ -166,7 +166,7 @@ class Account(Payments):
         self.tell("charge.dispute.funds_withdrawn", dispute, delivery)
 
     def _withdraw(self, dispute: Document) -> Document:
-        """Take a dispute's amount out of the balance, and what it costs the first time."""
+        """Debit a dispute's amount from the balance, and its fee the first time."""
         amount, currency = self._settled(dispute["amount"], dispute["currency"])
         cost = self.controls.dispute_fee(currency.upper())
         is_first = not dispute["balance_transactions"]
@@ -203,13 +203,13 @@ class Account(Payments):
             self.tell("charge.dispute.funds_reinstated", dispute, delivery)
 
     def give_in(self, dispute: Document, delivery: Delivery) -> None:
-        """Have the bank give the money back, and say only that."""
+        """Have the bank return the money, and send only an event about that."""
         self.change(DISPUTE, dispute["id"], status="won")
         dispute = self._reinstate(dispute, dispute["amount"])
         self.tell("charge.dispute.funds_reinstated", dispute, delivery)
 
     def appeal(self, dispute: Document, delivery: Delivery) -> None:
-        """Have who lost a dispute appeal: ours waits without the money, the customer's takes it."""
+        """Have the loser of a dispute appeal: only the customer's appeal debits the money again."""
         if dispute["status"] == "lost":
             dispute = self.change(DISPUTE, dispute["id"], status="appeal_under_review")
             self.tell("charge.dispute.updated", dispute, delivery)

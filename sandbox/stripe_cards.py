@@ -1,4 +1,4 @@
-"""A second account of the stand-in for Stripe, with payments of its own: cards outside Japan."""
+"""A second account of the Stripe sandbox, with payments of its own: cards outside Japan."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from sandbox.app import Context
 
 NAME = "stripe_cards"
-DEMO_SECRET_KEY = "sk_test_cards_0123456789"  # noqa: S105 - known to everybody
-DEMO_WEBHOOK_SECRET = "whsec_cards_0123456789"  # noqa: S105 - known to everybody
+DEMO_SECRET_KEY = "sk_test_cards_0123456789"  # noqa: S105 - public
+DEMO_WEBHOOK_SECRET = "whsec_cards_0123456789"  # noqa: S105 - public
 
 
 def routes(context: Context) -> list[Route]:

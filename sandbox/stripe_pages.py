@@ -1,4 +1,4 @@
-"""The pages of the stand-in for Stripe: where customers pay, and the account's dashboard."""
+"""The pages of the Stripe sandbox: the customers' payment page, and the account's dashboard."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SEE_OTHER, _NOT_FOUND, _WRONG_STATE = 303, 404, 409
 
 
 class Pages:
-    """What customers see, and the dashboard of whoever runs the account."""
+    """The customers' pages, and the operator's dashboard."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -72,7 +72,7 @@ class Pages:
         return RedirectResponse(url, _SEE_OTHER)
 
     async def open_session(self, request: Request) -> Response:
-        """Show what is to be paid, and the ways to pay it."""
+        """Show the amount to pay, and the payment methods."""
         session = self._session(request)
         if session is None:
             return _nothing_here()
@@ -111,7 +111,7 @@ class Pages:
         )
 
     async def choose(self, request: Request) -> Response:
-        """Carry out what the customer chose, and send the browser where it then belongs."""
+        """Carry out the customer's choice, and redirect the browser."""
         session = self._session(request)
         outcome, delivery = await _chosen(request)
         if session is None or outcome not in self._offered(session):
@@ -138,7 +138,7 @@ class Pages:
         return self._back(session)
 
     async def open_voucher(self, request: Request) -> Response:
-        """Show what the customer would take to the store."""
+        """Show the voucher that the customer would take to the store."""
         session = self._session(request)
         voucher = session and self._account.voucher(session)
         if session is None:
@@ -169,7 +169,7 @@ class Pages:
 
     # ── The dashboard ─────────────────────────────────────────────────────────────────────────
     async def open_dashboard(self, request: Request) -> Response:
-        """List the payments, newest first, with what can be done to each."""
+        """List the payments, newest first, with their possible actions."""
         payments = [
             self._row(session)
             for session in reversed(self._account.store.find(SESSION))
@@ -206,7 +206,7 @@ class Pages:
         }
 
     async def operate(self, request: Request) -> Response:
-        """Do what a button of the dashboard says."""
+        """Carry out the action of a dashboard's button."""
         form = await request.form()
         action, delivery = await _chosen(request)
         amount = str(form.get("amount", ""))
@@ -241,7 +241,7 @@ class Pages:
             raise Refusal(None, _NOT_NOW)
 
     def _last_dispute(self, charge: Document, *statuses: frozenset[str]) -> Document:
-        """Return a charge's latest dispute, if it stands at one of these; refuse otherwise."""
+        """Return a charge's latest dispute, if it has one of these statuses; refuse otherwise."""
         last = [{"status": ""}, *self._account.disputes(charge)][-1]
         if not any(last["status"] in one for one in statuses):
             raise Refusal(None, _NOT_NOW)

@@ -1,4 +1,4 @@
-"""Sessions, payments and events of the stand-in for Stripe."""
+"""Sessions, payments and events of the Stripe sandbox."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def signature(body: bytes, timestamp: int, secret: str) -> str:
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
-    """An error as the API answers it. What is `kept` is answered again to the same key."""
+    """An error as the API answers it. A `kept` one is returned again for the same key."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
 
 
 def new_id(prefix: str) -> str:
-    """Return an id that nobody else has."""
+    """Return a unique id."""
     return f"{prefix}_{secrets.token_hex(12)}"
 
 
 class Payments:
-    """Sessions and payments, and the events that tell of them."""
+    """Sessions and payments, and the events about them."""
 
     def __init__(
         self, context: Context, webhook_secret: str, controls: Controls, name: str = "stripe"
@@ -93,7 +93,7 @@ class Payments:
         return f"{self.context.base_url}/{self._name}/{path}"
 
     def find(self, kind: str, key: str, param: str = "id") -> Document:
-        """Return an object as it stands now; refuse as Stripe does where there is none."""
+        """Return an object in its present state; refuse as Stripe does where there is none."""
         found = self.store.get(kind, key)
         if found is None:
             name = _CALLED.get(kind, kind.removeprefix("stripe."))
@@ -113,7 +113,7 @@ class Payments:
         return self.find(SESSION, key)
 
     def voucher(self, session: Document) -> Document | None:
-        """Return what the customer has in hand to pay at a store, while they may."""
+        """Return the voucher that the customer pays at a store, while it is valid."""
         if session["status"] != "complete" or session["payment_status"] != "unpaid":
             return None
         intent = self.find(INTENT, session["payment_intent"])
@@ -199,7 +199,7 @@ class Payments:
         return session
 
     def intent_data(self, session: Document) -> Document:
-        """Return what the payment of a session will be called."""
+        """Return the data of a session's payment."""
         return self.find(_INTENT_DATA, session["id"])
 
     def expire(self, key: str) -> Document:
@@ -218,7 +218,7 @@ class Payments:
 
     # ── Payments ──────────────────────────────────────────────────────────────────────────────
     def _confirm(self, session: Document) -> Document:
-        """Return the payment of a session, made when the customer first tries."""
+        """Return the payment of a session, created at the customer's first attempt."""
         if session["payment_intent"] is not None:
             return self.find(INTENT, session["payment_intent"])
         data = self.intent_data(session)
@@ -293,7 +293,7 @@ class Payments:
         return minor(amount, settles_in.lower()), settles_in.lower()
 
     def _book(self, kind: str, amount: int, currency: str, fee: int = 0) -> Document:
-        """Keep what moves the account's balance."""
+        """Record a movement of the account's balance."""
         transaction: Document = {
             "id": new_id("txn"),
             "object": "balance_transaction",
@@ -408,7 +408,7 @@ def minor(amount: Decimal, currency: str) -> int:
 
 
 def _methods(given: Document, amount: int, currency: str) -> list[str]:
-    """Return which of the allowed ways of paying take this amount."""
+    """Return the allowed payment methods that accept this amount."""
     takes_konbini = currency == "jpy" and _KONBINI_LEAST <= amount <= _KONBINI_MOST
     eligible = ["card", "konbini"] if takes_konbini else ["card"]
     allowed = given.get("allowed_payment_method_types", eligible)

@@ -1,4 +1,4 @@
-"""A stand-in for VNPay 2.1.0: the pay page, IPN, querydr and refund, with its own signatures."""
+"""A sandbox of VNPay 2.1.0: the payment page, IPN, querydr and refund, with its own signatures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sandbox.app import Context
 
 DEMO_TMN_CODE = "DEMOTMN1"
-DEMO_HASH_SECRET = "DEMO-VNPAY-HASH-SECRET-0123456789"  # noqa: S105 - known to everybody
+DEMO_HASH_SECRET = "DEMO-VNPAY-HASH-SECRET-0123456789"  # noqa: S105 - public
 
 _NAME = "VNPay"
 _KIND = "vnpay"
@@ -113,7 +113,7 @@ _REFUND_ANSWER = _QUERY_ANSWER[:13]
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the routes that VNPay has, and those of the page that stands for it."""
+    """Return VNPay's routes, and those of the sandbox's pages."""
     controls = Controls(context.store, _KIND, _GROUPS)
     stand_in = _VNPay(context, controls)
     return [
@@ -143,7 +143,7 @@ def _hmac(text: str) -> str:
 
 
 def _is_address(text: object) -> bool:
-    """Whether a text is as long as VNPay wants an IP address to be."""
+    """Return whether a text is as long as VNPay wants an IP address to be."""
     return isinstance(text, str) and _SHORTEST_ADDRESS <= len(text) <= _MAX_ADDRESS_LENGTH
 
 
@@ -161,7 +161,7 @@ class _VNPay:
 
     # ── The pay page ──────────────────────────────────────────────────────────────────────────
     async def open_page(self, request: Request) -> Response:
-        """Show what is to be paid, if the address is signed and new."""
+        """Show the amount to pay, if the address is signed and new."""
         pairs = parse_qsl(request.url.query, keep_blank_values=True)
         named = [(name, value) for name, value in pairs if name.startswith("vnp_")]
         given = dict(named)
@@ -203,7 +203,7 @@ class _VNPay:
         return self._context.now().astimezone(_VIETNAM).strftime(_TIME)
 
     async def choose(self, request: Request) -> Response:
-        """Carry out what was chosen, tell the merchant's server, and send the browser back."""
+        """Carry out the choice, notify the merchant's server, and redirect the browser."""
         reference = request.path_params["reference"]
         form = await request.form()
         outcome, delivery = str(form.get("outcome", "")), str(form.get("delivery", "normal"))
@@ -257,7 +257,7 @@ class _VNPay:
         webhook = WebhookRequest(lambda: Message("GET", url), _is_taken, _WAITS)
         self._context.sender.send(webhook, delivery)
 
-    # ── What the operator does at VNPay itself ────────────────────────────────────────────────
+    # ── The operator's actions at VNPay ───────────────────────────────────────────────────────────
     async def operate(self, request: Request) -> Response:
         """Refund a payment without the shop (`refund`), or refuse its latest one (`fail_refund`).
 
@@ -283,7 +283,7 @@ class _VNPay:
 
     # ── The API ───────────────────────────────────────────────────────────────────────────────
     async def respond(self, request: Request) -> Response:
-        """Answer a querydr or a refund, unless told to be of no use."""
+        """Answer a querydr or a refund, unless a failure is simulated."""
         instead = await self._controls.stand_in_the_way(request, "api", _trouble)
         return await self.answer(request) if instead is None else instead
 
@@ -421,13 +421,13 @@ def _trouble(status: int) -> Response:
 
 
 def _left(order: dict[str, Any]) -> int:
-    """Return how much of a payment can still be given back, as the wire counts it."""
+    """Return the refundable amount of a payment, in the units of the protocol."""
     alive = (int(one["amount"]) for one in order["refunds"] if not one.get("fails"))
     return int(order["vnp_Amount"]) - sum(alive)
 
 
 def _is_taken(status: int, body: bytes) -> bool:
-    """Whether the merchant answered with a code on which VNPay stops."""
+    """Return whether the merchant answered with a code on which VNPay stops."""
     try:
         code = json.loads(body).get("RspCode") if status == 200 else None  # noqa: PLR2004
     except (ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Webhooks on their way: sent after a while, again where nobody takes them, or never."""
+"""Outgoing webhooks: sent after a delay, retried where the receiver fails, or never sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class Delivery(StrEnum):
-    """How the person at the hosted page wants the webhook to come."""
+    """The delivery of a webhook, as chosen on the payment page."""
 
     NORMAL = "normal"
     DUPLICATE = "duplicate"
@@ -32,7 +32,7 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A request to send. `make` is asked anew for each attempt, as signatures carry their time."""
+    """A request to send. `make` is called for each attempt, as signatures contain their time."""
 
     make: Callable[[], Message]
     is_taken: Callable[[int, bytes], bool]
@@ -41,7 +41,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An HTTP request as it goes out."""
+    """An outgoing HTTP request."""
 
     method: str
     url: str
@@ -50,21 +50,21 @@ class Message:
 
 
 class WebhookSender:
-    """Sends parcels from the event loop that the stand-ins run in."""
+    """Sends requests from the event loop that the sandboxes run in."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._client = httpx2.AsyncClient(timeout=_TIMEOUT_SECONDS, follow_redirects=False)
 
     async def close(self) -> None:
-        """Give up what is on its way."""
+        """Give up the requests in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
 
     def send(self, webhook: WebhookRequest, delivery: Delivery = Delivery.NORMAL) -> None:
-        """Send a parcel as wanted; call it from the event loop. NEVER sends nothing."""
+        """Send a request as chosen; call it from the event loop. NEVER sends nothing."""
         if delivery is Delivery.NEVER:
             return
         copies = _MAX_CONCURRENT if delivery is Delivery.DUPLICATE else 1

@@ -1,8 +1,8 @@
 """Where the built-in PostgreSQL keeps its files, which user runs it, and how the files are made.
 
-A folder that the portal asks for holds, for everyone but root:
+A requested folder contains, for every user but root:
 
-    startup.lock             taken by whoever starts, stops or counts
+    startup.lock             held by a process that starts, stops or counts
     server.lock              inherited, locked, by every process of the server: held = alive
     holders/                 one locked file for each process that uses the server
     cluster/                 PostgreSQL's own data directory
@@ -82,12 +82,12 @@ class Place:
 
     @property
     def server_lock(self) -> Path:
-        """The file that every process of the server keeps locked while it lives."""
+        """The file that every process of the server keeps locked while it runs."""
         return self.base / "server.lock"
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """The server's log file."""
         return self.base / "server.log"
 
     @property
@@ -97,12 +97,12 @@ class Place:
 
     @property
     def exists(self) -> bool:
-        """Whether a database has been made here."""
+        """Whether a database has been created in this place."""
         return (self.cluster / "PG_VERSION").exists()
 
     @property
     def made_by(self) -> int | None:
-        """The major version of PostgreSQL that made the database; None where there is none yet."""
+        """The major version of PostgreSQL that created the database; None where none exists."""
         try:
             message = (self.cluster / "PG_VERSION").read_text("utf-8").strip()
         except FileNotFoundError:
@@ -110,7 +110,7 @@ class Place:
         return int(message) if message.isdecimal() else None
 
     def password(self, role: str) -> str:
-        """Return the secret of `role`; made here as long as there is no database.
+        """Return the secret of `role`; create it as long as there is no database.
 
         Raises:
             EmbeddedPostgresError: there is a database, and its secret is gone.
@@ -139,7 +139,7 @@ class Place:
 
 
 def run_as(account: Account | None, command: Sequence[str | Path]) -> tuple[int, str]:
-    """Run `command` as `account` in a bare environment; return its exit code and all it said."""
+    """Run `command` as `account` in a bare environment; return its exit code and output."""
     user, group, extra_groups = identity(account)
     done = subprocess.run(  # noqa: S603 - our own programs, no shell, no input of strangers
         command,
@@ -216,7 +216,7 @@ def _users(owner: int) -> Iterator[pwd.struct_passwd]:
 
 
 def can_enter(account: Account, folder: Path) -> bool:
-    """Ask the kernel, which alone knows modes, lists and mounts, whether `account` may enter."""
+    """Check with the kernel, which knows modes, ACLs and mounts, whether `account` may enter."""
     try:
         return run_as(account, ["/bin/sh", "-c", 'cd -- "$1"', "sh", folder])[0] == 0
     except OSError:
@@ -224,7 +224,7 @@ def can_enter(account: Account, folder: Path) -> bool:
 
 
 def _move_out(asked: Path, account: Account, report: Callable[[str], None]) -> Path:
-    """Make a folder in root's store for `account`, and leave a pointer to it in `asked`."""
+    """Create a folder in root's store for `account`, and leave a pointer to it in `asked`."""
     store = root_store()
     name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:12]
     for older in store.glob(f"{name}-*"):
@@ -264,7 +264,7 @@ def find_place(asked: Path) -> Place | None:
 
 
 def make_place(asked: Path, report: Callable[[str], None]) -> Place:
-    """Choose where the database of the folder `asked` shall be, and who runs it."""
+    """Choose where the database of the folder `asked` is to be, and which account runs it."""
     if (asked / "PG_VERSION").exists():
         raise EmbeddedPostgresError(
             f"{asked} is the data directory of another PostgreSQL. Set DATA_DIR to a folder of its"
@@ -285,7 +285,7 @@ def make_place(asked: Path, report: Callable[[str], None]) -> Place:
 
 
 def make_cluster(place: Place, binaries: Path, report: Callable[[str], None]) -> None:
-    """Make PostgreSQL's data directory aside and move it into place when it is whole.
+    """Create PostgreSQL's data directory in a temporary place and move it in when it is complete.
 
     Raises:
         EmbeddedPostgresError: it cannot be made.
@@ -320,11 +320,11 @@ _INITDB_SETS_SINCE = 16
 
 
 def _initdb_options(major: int) -> list[str]:
-    # The same everywhere: no locale of the machine has a say in sorting or messages.
+    # The same everywhere: no locale of the machine affects sorting or messages.
     if major >= _BUILTIN_LOCALE_SINCE:
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     else:
-        # What is a letter, and which is its capital, the system's library decides there.
+        # The system's library decides what is a letter and which is its capital.
         letters = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
         locale = ["--locale=C", f"--lc-ctype={letters}"]
     return [
@@ -338,13 +338,13 @@ def _initdb_options(major: int) -> list[str]:
 
 
 def remove_left_overs(place: Place) -> None:
-    """Remove what a killed process left of a database that it was making."""
+    """Remove what a killed process left of a database that it was creating."""
     for left_over in place.base.glob("new-cluster-*"):
         shutil.rmtree(left_over, ignore_errors=True)
 
 
 def check_version(place: Place, binaries: Path) -> None:
-    """Refuse a database that another major version of PostgreSQL made.
+    """Refuse a database that another major version of PostgreSQL created.
 
     Raises:
         EmbeddedPostgresError: it did.

@@ -31,7 +31,7 @@ class EmbeddedPostgresError(RuntimeError):
 
 @contextmanager
 def plain_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the operating system into words that say what to do."""
+    """Turn an error of the operating system into a sentence that says what to do."""
     try:
         yield
     except OSError as error:
@@ -40,7 +40,7 @@ def plain_errors(folder: Path) -> Iterator[None]:
 
 
 def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
-    """Return the error for `what` went wrong, with the advice that fits the `output` it left."""
+    """Return the error for the step `what`, with the advice that fits its `output`."""
     if any(sign in output for sign in _NO_ROOM):
         advice = f"No space left on the disk of {folder}. Free some space, then start again."
     elif any(sign in output for sign in _NOT_ALLOWED):
@@ -55,7 +55,7 @@ def failure(what: str, output: str, folder: Path) -> EmbeddedPostgresError:
 
 
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    """Open a file that only its owner may read; a new one belongs to whoever owns its folder."""
+    """Open a file that only its owner may read; a new one belongs to the owner of its folder."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     _give_to_owner_of_folder(path, descriptor)
     return descriptor
@@ -105,14 +105,14 @@ def make_folder(folder: Path) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder of ours, where it is missing, for the owner of the one it stands in."""
+    """Create a missing private folder, owned by the owner of its parent."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
         _give_to_owner_of_folder(folder, folder)
 
 
 def _give_to_owner_of_folder(path: Path, target: int | Path) -> None:
-    """Let root leave nothing behind that the folder's owner cannot use."""
+    """Keep root from leaving anything behind that the folder's owner cannot use."""
     if os.geteuid() == 0:
         folder = path.parent.stat()
         if folder.st_uid != 0:
@@ -120,7 +120,7 @@ def _give_to_owner_of_folder(path: Path, target: int | Path) -> None:
 
 
 def is_private(folder: Path, account: Account | None) -> bool:
-    """Whether a folder is there and nobody but its account can change it."""
+    """Whether a folder exists and only its account can change it."""
     try:
         found = folder.lstat()
     except OSError as error:

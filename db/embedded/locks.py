@@ -1,4 +1,4 @@
-"""Locks of the embedded server's folder, and what one start tells those who wait for it."""
+"""Locks of the embedded server's folder, and the progress that a start reports to its waiters."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def unlock(descriptor: int) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a living process holds the lock on the file at `path`."""
+    """Return whether a running process holds the lock on the file at `path`."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        # Shared, so that two who look do not take each other for the holder.
+        # Shared, so that two concurrent checks do not take each other for the holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -52,7 +52,7 @@ def is_locked(path: Path) -> bool:
 
 
 class Progress:
-    """Says every few seconds what is being waited for, and nothing in the first."""
+    """Reports every few seconds what is being waited for, and nothing at first."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         """Begin to wait."""
@@ -66,7 +66,7 @@ class Progress:
         return time.monotonic() - self._begun
 
     def wait(self, describe: Callable[[], str]) -> None:
-        """Let a moment pass, and say what `describe` returns where that is due."""
+        """Wait a moment, and report what `describe` returns where that is due."""
         if self.seconds >= self._next_seconds:
             self._report(f"{describe()} ({self.seconds:.0f} s)")
             self._next_seconds = self.seconds + 5
@@ -75,7 +75,7 @@ class Progress:
 
 @contextmanager
 def startup_lock(asked: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Be the only process that starts, stops or counts on the folder `asked`."""
+    """Hold the lock as the only process that starts, stops or counts on the folder `asked`."""
     descriptor = open_private(asked / "startup.lock")
     try:
         progress = Progress(report)

@@ -45,14 +45,14 @@ _DEFAULTS = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # The log tells of starts, stops and recovery. A failed statement is told to the program that
-    # sent it; repeated here it would spill customers' data and fill the disk.
+    # The log records starts, stops and recovery. A failed statement is reported to the program that
+    # sent it; repeated in this log it would leak customers' data and fill the disk.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_checkpoints": "off",
     "log_autovacuum_min_duration": "-1",
     "log_startup_progress_interval": "2s",
-    # Containers that promise huge pages and have none kill the server that touches them.
+    # Containers that promise huge pages and have none kill a server that uses them.
     "huge_pages": "off",
 }
 _SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - looked at, never written
@@ -71,7 +71,7 @@ started: list[subprocess.Popen[bytes]] = []
 
 
 def _answers(place: Place) -> bool:
-    """Tell whether the server takes connections.
+    """Return whether the server takes connections.
 
     Raises:
         EmbeddedPostgresError: it does, and refuses our password.
@@ -142,7 +142,7 @@ def _is_ready(place: Place) -> bool:
 
 
 def is_well(place: Place) -> bool:
-    """Whether the server runs here and answers at its socket."""
+    """Whether the server runs and answers at its socket."""
     _collect_exit_codes()
     return is_locked(place.server_lock) and _postmaster(place) is not None and _has_socket(place)
 
@@ -159,7 +159,7 @@ class _Remains:
         self._since = None
 
     def found(self, orphans: Sequence[psutil.Process]) -> None:
-        """End what has had its time.
+        """End processes whose time is over.
 
         Raises:
             EmbeddedPostgresError: the server's lock is held, and not by a process we can see.
@@ -168,7 +168,8 @@ class _Remains:
             self._since = Progress(_logger.info)
         if self._since.seconds < _ORPHAN_GRACE_SECONDS:
             return
-        # What they have not committed is lost anyhow; what they have is in the log of changes.
+        # What they have not committed is lost in any case; what they have is in the write-ahead
+        # log.
         for orphan in orphans:
             with suppress(psutil.NoSuchProcess):
                 orphan.kill()
@@ -193,7 +194,7 @@ def _settle(place: Place, report: Callable[[str], None]) -> bool:
     """Wait until a server answers (True), or none of its processes is left (False)."""
     progress, remains = Progress(report), _Remains(place)
     while not _answers(place):
-        # In this order: what runs after nobody had the lock was not started by the portal.
+        # In this order: what runs after the lock was free was not started by the portal.
         held = is_locked(place.server_lock)
         postmaster = _postmaster(place)
         if postmaster is None:
@@ -210,7 +211,7 @@ def _settle(place: Place, report: Callable[[str], None]) -> bool:
                 f" {postmaster.pid}): stop it, or set DATABASE_URL to its address."
             )
         if _is_ready(place) and not _has_socket(place):
-            # Something cleaned the temporary folder: nobody can connect, so nothing is lost.
+            # The temporary folder was cleaned up: no one can connect, so nothing is lost.
             with suppress(psutil.NoSuchProcess):
                 postmaster.send_signal(signal.SIGINT)
         progress.wait(lambda: f"Waiting for the database: {_last_words(place)}")
@@ -241,7 +242,7 @@ def _launch(
     place: Place, settings: Mapping[str, str], report: Callable[[str], None]
 ) -> subprocess.Popen[bytes] | None:
     """Start a server and return None when it answers, or the process that has ended instead."""
-    # It names a process that is gone, or a stranger with the same number.
+    # It names a process that has ended, or an unrelated one with the same number.
     (place.cluster / "postmaster.pid").unlink(missing_ok=True)
     folder = socket_folder(place)
     clear_socket_folder(folder)
@@ -258,7 +259,7 @@ def _launch(
 def _spawn(
     place: Place, command: Sequence[str | Path], progress: Progress
 ) -> subprocess.Popen[bytes]:
-    """Start `command` with the server's lock, which lives as long as the last of its processes."""
+    """Start `command` with the server's lock, held until the last of its processes ends."""
     lock = open_private(place.server_lock)
     log = open_private(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     user, group, extra_groups = identity(place.account)

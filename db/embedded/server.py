@@ -1,10 +1,10 @@
 """The built-in PostgreSQL: one server for a data folder, shared by several processes.
 
-`acquire` makes the database on first use, starts its server or joins the one that runs, and
-returns an address that stays the same for as long as anyone holds it. The last holder to release
-stops the server. A holder that is killed counts no more, because the kernel drops its lock; a
-server that is killed is started again by the holders that are left; a server that nobody holds
-any more is joined, and stopped, by the next.
+`acquire` makes the database on first use, starts its server or joins the one that runs, and returns
+an address that stays the same for as long as anyone holds it. The last holder to release stops the
+server. A holder that is killed counts no more, because the kernel drops its lock; a server that is
+killed is started again by the holders that are left; a server without any holder left is joined,
+and stopped, by the next.
 
 Who lives is never read from a process id alone, as containers reuse those: every process of the
 server has inherited a locked file, and a process id counts only where that process runs the
@@ -84,7 +84,7 @@ class EmbeddedServer:
     _hold: _Hold = field(repr=False, compare=False)
 
     def release(self) -> None:
-        """Let go of the server, and stop it if nobody else holds it. Again: no effect."""
+        """Release the server, and stop it if no one else holds it. A second call has no effect."""
         self._hold.release()
 
 
@@ -96,8 +96,8 @@ def acquire(
 ) -> EmbeddedServer:
     """Return the running server of `data_directory`, made and started as needed.
 
-    `report` is told in plain words what takes long. `settings` (of postgresql.conf) go over the
-    defaults where this call starts the server; one that runs keeps its own. The server is
+    `report` receives a sentence about each step that takes long. `settings` (of postgresql.conf) go
+    over the defaults where this call starts the server; one that runs keeps its own. The server is
     released at the end of the process, if not before.
 
     Raises:
@@ -131,7 +131,7 @@ def acquire(
 
 
 def stop(data_directory: Path) -> bool:
-    """Stop the server of `data_directory` that nobody holds any more; False where none runs.
+    """Stop the server of `data_directory` that no one holds any more; return False if none runs.
 
     Raises:
         EmbeddedPostgresError: living processes still use it.
@@ -207,7 +207,7 @@ class _Hold:
             return
         self._ended.set()
         asked = self._place.asked
-        # Without its folder there is nobody to agree with: PostgreSQL notices, and stops itself.
+        # Without its folder there is no lock to agree on: PostgreSQL notices, and stops by itself.
         lock = startup_lock(asked, _logger.info) if asked.is_dir() else nullcontext()
         with plain_errors(asked), lock:
             self.give_up()
@@ -242,7 +242,7 @@ class _Hold:
 
 
 def _living_holders(place: Place) -> list[str]:
-    """Return what the living holders wrote of themselves, and forget the dead ones."""
+    """Return what the living holders recorded, and remove the records of dead ones."""
     living = []
     for path in place.holders.glob("*"):
         if is_locked(path):
@@ -266,7 +266,7 @@ def _url(place: Place) -> str:
 
 
 def _ensure_database(place: Place) -> None:
-    """Make the owner's role and database where they are missing.
+    """Create the owner's role and database where they are missing.
 
     The owner is no superuser: what it may do is what a hosted PostgreSQL would let it do.
     """
@@ -290,7 +290,7 @@ def _make_owner(connection: Connection, place: Place) -> None:
                 "GRANT pg_monitor, pg_checkpoint TO {owner}",
             ]
             if connection.server_version >= _ROLES_ARE_GRANTED_SINCE:
-                # Else the owner could not take the roles that its migrations make.
+                # Else the owner could not take the roles that its migrations create.
                 statements.append("ALTER ROLE {owner} SET createrole_self_grant = 'set, inherit'")
             for statement in statements:
                 cursor.execute(

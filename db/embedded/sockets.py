@@ -16,10 +16,9 @@ _SOCKET_PATH_BYTES = 103
 
 
 def socket_folder(place: Place) -> Path:
-    """Return the private folder for the socket: the one of last time, or a new short one.
+    """Return the private folder for the socket: the previous one, or a new short one.
 
-    The same folder means the same address, so that whoever has connected finds a restarted
-    server again.
+    The same folder means the same address, so that clients reach a restarted server again.
     """
     recorded = read_path(place.socket_record)
     if recorded is not None and _own_again(recorded, place.account):

@@ -40,11 +40,11 @@ _TEMPLATE = "invitation"
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a mailed link offers: to whom, of which account, in which role.
+    """The offer behind a mailed link: to whom, of which account, in which role.
 
-    `is_known`: the address belongs to a person, who has to sign in to accept. Somebody who has only
+    `is_known`: the address belongs to a person, who has to sign in to accept. A person who has only
     signed up with it does not count, as they may be a stranger: `replaces_sign_up` says that there
-    is one, whose name and password end where the link is followed.
+    is one, whose name and password are removed when the link is followed.
     """
 
     account_id: int
@@ -200,7 +200,7 @@ def _mail(session: Session, address: str, token: str, actor: Actor, locale: str)
 
 
 def find_offer(session: Session, *, token: str) -> Offer:
-    """Return what a mailed link offers. Raises NotFound where it is used, withdrawn or too old."""
+    """Return what a mailed link offers. Raises NotFound where it is used, withdrawn or expired."""
     row = session.execute(
         select(
             Account.id,
@@ -220,12 +220,12 @@ def find_offer(session: Session, *, token: str) -> Offer:
 
 
 def accept_invitation(session: Session, *, token: str, actor: Actor) -> int:
-    """Take the offered place, as the person whose proven address it was sent to.
+    """Accept the invitation, as the person whose proven address it was sent to.
 
-    Returns the account's id. The token is the key: the same person's second try answers the
-    same. Who belongs to the account already keeps the role that they have. Raises NotFound where
-    the link is used, withdrawn, too old, or sent to another address, and Conflict ("staff_role")
-    for who has a role of staff, whose invitation stays open.
+    Returns the account's id. The token is the key: the same person's second attempt returns the
+    same result. An existing member of the account keeps their role. Raises NotFound where the link
+    is used, withdrawn, expired, or sent to another address, and Conflict ("staff_role") for a
+    member of staff, whose invitation stays open.
     """
     account_id = session.scalar(
         select(AccountInvitation.account_id).where(
@@ -289,12 +289,12 @@ def sign_up_invited(
     client: Client,
     policy: AuthPolicy,
 ) -> tuple[SignIn, int]:
-    """Make a person of the invited address, who takes the place and is signed in.
+    """Create a person for the invited address, make them a member and sign them in.
 
-    The link came to their mailbox, so it proves the address, and replaces who signed up with it
-    and never proved it. Returns the session and the account's id. Raises NotFound where the link
-    does not work, Conflict ("email_taken") where the address belongs to a person, who has to sign
-    in instead, InvalidInput, Overloaded.
+    The link was sent to their mailbox, so it proves the address, and replaces a sign-up with the
+    address that was never confirmed. Returns the session and the account's id. Raises NotFound
+    where the link does not work, Conflict ("email_taken") where the address belongs to a person,
+    who has to sign in instead, InvalidInput, Overloaded.
     """
     with sessions.begin() as session:
         counters = network_counters(policy, policy.requests_per_address, "join", client)

@@ -1,4 +1,4 @@
-"""What every change of members goes through: rights that hold now, idempotency, the audit log."""
+"""What every change of members requires: rights at that moment, idempotency, the audit log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOCK = text("SELECT FROM accounts WHERE id = :account_id FOR NO KEY UPDATE")
 def change_members(
     session: Session, write: IdempotentRequest, actor: Actor, act: Callable[[], dict[str, Any]]
 ) -> Mapping[str, Any]:
-    """Carry out once, under the account's lock, what only who manages the account may do."""
+    """Carry out a change once, under the account's lock, for actors who may manage the account."""
     require(actor, "manage_members", write.account_id)
     session.execute(LOCK, {"account_id": write.account_id})
     answer = stored_response(session, write)
@@ -40,7 +40,7 @@ def change_members(
 
 
 def _require_manager_now(session: Session, account_id: int, actor: Actor) -> None:
-    """Look again under the lock: the actor's role may have gone while it was waited for."""
+    """Check again under the lock: the actor's role may have ended while the lock was waited for."""
     if allows(actor, "manage_members"):
         if session.get(Account, account_id) is None:
             raise NotFound("account")

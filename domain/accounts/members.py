@@ -1,7 +1,7 @@
-"""The people of an account: who belongs to it, who is invited, who may do what, who leaves.
+"""The members of an account: list, invite, change roles, remove, leave.
 
-Its owners decide, and administrators. Each write locks the account first and then looks at what
-the actor may do now: of two owners who remove each other, one is an owner no more by then.
+Its owners and administrators decide. Each write locks the account first and then looks at what the
+actor may do now: of two owners who remove each other, one is an owner no more by then.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AccountPeople:
 
 # ── Looking ────────────────────────────────────────────────────────────────────────────────────
 def list_members(session: Session, *, actor: Actor, account_id: int) -> AccountPeople:
-    """Return the account's people, owners first, and the open invitations, the newest first.
+    """Return the account's members, owners first, and the open invitations, the newest first.
 
     Every member and all staff may look; invitations are for those who may manage. Raises
     NotFound for everyone else.
@@ -69,7 +69,7 @@ def list_members(session: Session, *, actor: Actor, account_id: int) -> AccountP
 
 
 def can_manage(actor: Actor, account_id: int) -> bool:
-    """Whether the actor may invite, change roles and remove: owners, administrators, the system."""
+    """Return whether the actor may manage members: owners, administrators, the system."""
     return allows(actor, "manage_members", account_id)
 
 
@@ -141,7 +141,7 @@ def change_role(
 def remove_member(
     session: Session, *, account_id: int, user_id: int, actor: Actor, idempotency_key: str
 ) -> None:
-    """Take a member's place away: the next thing that they ask for finds no account.
+    """Remove a member: their next request finds no account.
 
     Raises NotFound, NotAuthorised, Conflict ("last_owner"), IdempotencyMismatch.
     """
@@ -157,11 +157,11 @@ def remove_member(
 
 
 def remove_sole_memberships(session: Session, *, user_id: int, actor: Actor) -> None:
-    """Remove a person from the accounts in which nobody else is a member; those stay without any.
+    """Remove a person from the accounts of which they are the only member.
 
-    For who accepts an invitation as staff, where a stranger had signed up with the address: nobody
-    of staff belongs to the account that the stranger opened. Again, it changes nothing. Raises
-    NotAuthorised.
+    For a person who accepts an invitation as staff after a stranger signed up with their address:
+    no member of staff belongs to the account that the stranger opened. A second call changes
+    nothing. The accounts stay, without members. Raises NotAuthorised.
     """
     require(actor, "manage_members")
     own = select(AccountMember.account_id).where(AccountMember.user_id == user_id)
@@ -185,7 +185,7 @@ def leave_account(session: Session, *, account_id: int, actor: Actor, idempotenc
     key = f"members:leave:{user_id}:{idempotency_key}"
     write = IdempotentRequest(account_id, key, "leave_account", {"user_id": user_id})
     session.execute(LOCK, {"account_id": account_id})
-    # Before the right is looked at: who repeats it has left, and asks as a stranger.
+    # Before the right is checked: a person who repeats the request has left, and is not a member.
     if stored_response(session, write) is not None:
         return
     if account_id not in actor.memberships:
@@ -212,7 +212,7 @@ def _remove_place(
 
 
 def _keep_an_owner(session: Session, account_id: int, leaving_user_id: int) -> None:
-    """Stop where nobody else could manage the account. Raises Conflict."""
+    """Raise Conflict where no one else could manage the account."""
     others = session.scalar(
         select(func.count())
         .select_from(AccountMember)

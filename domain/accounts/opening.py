@@ -47,7 +47,7 @@ def open_account(
 
     A customer's account is opened by the sign-up service (as the system) together with its owner,
     under the key of the owner's unique address. Raises NotFound for an unknown site, InvalidInput
-    for a currency that the site does not keep or for a name that nobody can have.
+    for a currency that the site does not keep or for an unusable name.
     """
     require(actor, "open_account")
     check_text(site_code=site_code, country=country)
@@ -80,10 +80,11 @@ def add_member(
 
 
 def refuse_staff(session: Session, user_id: int) -> None:
-    """Keep who has a role of staff out of customers' accounts, until the transaction ends.
+    """Keep staff out of customers' accounts until the transaction ends.
 
-    A role for a member of an account takes two administrators, and so would a place in an account
-    for who has a role, or for whom one is requested. Raises Conflict("staff_role").
+    A role for a member of an account takes two administrators, and so would membership of an
+    account for a person who has such a role, or for whom one is requested. Raises
+    Conflict("staff_role").
     """
     locked = session.execute(_LOCK_PERSON, {"user_id": user_id})
     if locked.scalar_one_or_none() is not None or waits_for_role(session, user_id):

@@ -1,4 +1,4 @@
-"""Which accounts a person can look at, and the names of what is sold there."""
+"""Queries for the accounts that a person can see, and the names of the services sold there."""
 
 from __future__ import annotations
 

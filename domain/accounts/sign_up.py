@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SignUp:
-    """What a person gives to open an account."""
+    """The details that a person enters to open an account."""
 
     email: str
     display_name: str
@@ -74,10 +74,10 @@ def _checked_currency(form: SignUp, sites: Sequence[SiteChoice]) -> SiteChoice:
 def sign_up(
     sessions: sessionmaker[Session], *, form: SignUp, client: Client, policy: AuthPolicy
 ) -> tuple[InvalidInput, ...]:
-    """Make a person and an account that they own, and mail them a link.
+    """Create a person and an account that they own, and mail them a link.
 
-    Returns everything that is wrong with the form, and then does nothing. An address that is known
-    already gets a mail that says so, and the caller cannot tell. Raises RateLimited before
+    If the form has errors, returns all of them and does nothing. An address that is already
+    registered gets a mail that says so, which the caller cannot detect. Raises RateLimited before
     anything that takes long, and Overloaded.
     """
     with sessions.begin() as session:

@@ -1,4 +1,4 @@
-"""What all accounts were granted, used and have left: for finance, by currency.
+"""Credit granted, used and remaining over all accounts: for finance, by currency.
 
 Everything is read from the sums of sites and the queue that feeds them, so that it is exact to
 the last charge and costs the same however many accounts there are. Days are those of each
@@ -95,13 +95,13 @@ FROM {_CHANGES} JOIN sites s ON s.code = t.site_code
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What came to credit and what went from it over a period, in micros of one currency.
+    """Credit received and used over a period, in micros of one currency.
 
     `begin_micros` is what remained when it began; None where one service is looked at, for credit
-    has no service. `granted` is by kind of credit, of those in CREDIT_KINDS that came.
-    `used_micros` is charges less what was given back of them; `taken_back_micros` refunds and
-    disputes; `other_micros` whatever else took from the balance, such as a reversed top-up:
-    below zero where it gave, as the write-off of a debt does.
+    has no service. `granted` is by kind of credit, of those in CREDIT_KINDS that occurred.
+    `used_micros` is charges less their reversals; `taken_back_micros` refunds and disputes;
+    `other_micros` every other decrease of the balance, such as a reversed top-up: negative where it
+    increased the balance, as the write-off of a debt does.
     """
 
     begin_micros: int | None
@@ -114,12 +114,12 @@ class Flow:
 
     @property
     def granted_micros(self) -> int:
-        """The credit that came, of every kind."""
+        """The credit granted, of every kind."""
         return sum(self.granted.values())
 
     @property
     def remaining_micros(self) -> int | None:
-        """What remained when the period ended, debts taken off."""
+        """The remaining credit when the period ended, less amounts due."""
         if self.begin_micros is None:
             return None
         gone = self.used_micros + self.expired_micros + self.taken_back_micros + self.other_micros
@@ -146,7 +146,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ServiceUse:
-    """What was used of a service from `begins` on, in micros."""
+    """The usage of a service from `begins` on, in micros."""
 
     begins: date
     currency: str
@@ -157,7 +157,7 @@ class ServiceUse:
 
 @dataclass(frozen=True, slots=True)
 class ServiceTotal:
-    """What was used of a service over the whole period, in micros."""
+    """The usage of a service over the whole period, in micros."""
 
     service: str
     currency: str
@@ -185,7 +185,7 @@ class AnalyticsReport:
 
 @dataclass(frozen=True, slots=True)
 class AccountShare:
-    """What one account used, in micros of its currency; `zone` is its site's."""
+    """The usage of one account, in micros of its currency; `zone` is its site's time zone."""
 
     account_id: int
     name: str
@@ -198,7 +198,7 @@ class AccountShare:
 
 @dataclass(frozen=True, slots=True)
 class AccountShares:
-    """The accounts that used most, and how many others used what, in micros of one currency."""
+    """The accounts with the most usage, and the number and usage of the others, in micros."""
 
     currency: str
     accounts: tuple[AccountShare, ...]
@@ -209,7 +209,7 @@ class AccountShares:
 
 @dataclass(frozen=True, slots=True)
 class AnalyticsChoices:
-    """What occurs, to choose from: sites with their names by code, and codes of the rest.
+    """The options of the filters: sites with their names by code, and codes of the rest.
 
     `zones` are the time zones of the sites, by their codes.
     """
@@ -265,7 +265,7 @@ class _Reading:
         entries: int,
         calls: int,
     ) -> None:
-        """Take one sum; `place` is its currency and part, and of the rest what it is grouped by."""
+        """Add one sum; `place` is its currency and part, then the key of its group."""
         currency, part, begins, service, site, country = place
         rows: list[_Parts] = []
         if site is not None:
@@ -315,7 +315,7 @@ class _Reading:
         return tuple(found)
 
     def _buckets_of(self, currency: str) -> Iterable[Bucket]:
-        """Yield a currency's buckets in order; each begins with what the one before left."""
+        """Yield a currency's buckets in order; each begins with the balance of the one before."""
         remaining = self._flow(self._totals[currency]).begin_micros
         for found, begins in sorted(self._buckets):
             if found == currency:
@@ -401,7 +401,7 @@ def account_shares(
 
 
 def analytics_choices(session: Session, *, actor: Actor) -> AnalyticsChoices:
-    """Return what the filters can find. Raises NotAuthorised as `analytics_report` does."""
+    """Return the options of the filters. Raises NotAuthorised as `analytics_report` does."""
     require(actor, "see_analytics")
     rows = session.execute(_CHOICES).all()
     return AnalyticsChoices(

@@ -1,15 +1,15 @@
-"""The audit log as a chain: each row's digest takes in the one before, so that no row can change.
+"""The audit log as a hash chain: each row's digest covers the previous one, so no row can change.
 
-A job seals what is not sealed yet, in its own order: a row whose transaction ended late comes late,
-and breaks nothing. The digest of position N is
+A job seals what is not sealed yet, in its own order: a row whose transaction ended late is sealed
+late, and breaks nothing. The digest of position N is
 
     SHA-256(digest of N-1 || UTF-8 of the JSON array
             [N, id, recorded_at, actor, address, action, account_id, details])
 
 where the digest before the first is 32 zero bytes, the array has no spaces and escapes everything
 that is not ASCII, `recorded_at` is in microseconds since 1970 (UTC), and `details` is the text that
-PostgreSQL writes for jsonb. Whoever can write to the whole database could make a new chain; they
-cannot make one that fits a head (a position and its digest) that was kept elsewhere.
+PostgreSQL writes for jsonb. A person who can write to the whole database could build a new chain;
+they cannot build one that fits a head (a position and its digest) that was kept elsewhere.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BATCH_SIZE = 5_000
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('audit_seals', 0))")
 _ROW = """a.id, CAST(extract(epoch FROM a.recorded_at) * 1000000 AS bigint) AS recorded_at,
        a.actor, a.address, a.action, a.account_id, CAST(a.details AS text) AS details"""
-# What is older than a row that was sealed a day ago is sealed too, or was written by hand.
+# Rows older than one that was sealed a day ago are sealed too, or were written by hand.
 _NEXT = text(f"""
 SELECT {_ROW}
 FROM audit_log a
@@ -68,13 +68,13 @@ FROM audit_log a LEFT JOIN audit_seals s ON s.audit_id = a.id WHERE s.audit_id I
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of the chain, or a place in it that somebody kept."""
+    """The end of the chain, or a position in it that was recorded elsewhere."""
 
     position: int
     digest: bytes
 
     def __str__(self) -> str:
-        """Return it as people keep it, such as `12:9f86d0` with all of its digits."""
+        """Return it in the form that people record, such as `12:9f86d0` with all of its digits."""
         return f"{self.position}:{self.digest.hex()}"
 
     @classmethod
@@ -106,7 +106,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proved: `rows` in the chain up to `head`, and how many wait for the sealer."""
+    """The result of a proof: `rows` in the chain up to `head`, and how many wait for the sealer."""
 
     rows: int
     waiting: int
@@ -116,7 +116,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class ChainState:
-    """How far the chain goes, without a proof."""
+    """The length of the chain, without a proof."""
 
     head: Head | None
     sealed_at: datetime | None
@@ -203,7 +203,7 @@ def _links(session: Session, kept: Head | None) -> Iterator[tuple[Head | None, B
 
 
 def chain_state(session: Session, *, actor: Actor) -> ChainState:
-    """Return how far the chain goes and how much waits, for finance and administrators."""
+    """Return the chain's length and the number of waiting rows, for finance and administrators."""
     require(actor, "see_audit")
     last = _last(session)
     since = clock.now(session) - LATEST

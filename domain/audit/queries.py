@@ -37,7 +37,7 @@ ORDER BY action
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which rows: `who` is people, system or all, or one person's address."""
+    """A filter of rows: `who` is people, system or all, or one person's address."""
 
     who: str = "people"
     action: str = ""
@@ -48,7 +48,7 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One thing that somebody did; `actor` is named as facts name people."""
+    """An action in the audit log; `actor` is an identifier such as `user:12`."""
 
     number: int
     recorded_at: datetime
@@ -69,7 +69,7 @@ class AuditCursor:
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Rows, and where older ones begin (None: there are none)."""
+    """Rows, and the cursor of older ones (None: there are none)."""
 
     rows: tuple[AuditRow, ...]
     older: AuditCursor | None
@@ -112,14 +112,14 @@ def audit_rows(session: Session, *, actor: Actor, filters: AuditFilter) -> Itera
 
 
 def record_export(session: Session, *, actor: Actor, filters: AuditFilter) -> None:
-    """Write down that somebody takes rows of the audit log away."""
+    """Record that a person exports rows of the audit log."""
     require(actor, "see_audit")
     details = {"who": filters.who, "what": filters.action, "account": filters.account_id}
     audit.record(session, action="export_audit", actor=actor, details=details)
 
 
 def actions_of_people(session: Session, *, actor: Actor) -> tuple[str, ...]:
-    """Return what people did lately, to choose from."""
+    """Return the recent actions of people, as options of a filter."""
     require(actor, "see_audit")
     return tuple(session.scalars(_ACTIONS))
 

@@ -1,4 +1,4 @@
-"""The versions of an account's billing profile, and what a new one may say."""
+"""The versions of an account's billing profile, and the options of a new one."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ProfileVersion:
 
 @dataclass(frozen=True, slots=True)
 class ProfileChoices:
-    """What the account's form offers: the countries of its site, and its currencies.
+    """The options of the account's form: the countries of its site, and its currencies.
 
-    `country` is the one that was given when the account was opened. `currency` is the account's
+    `country` is the one that was chosen when the account was opened. `currency` is the account's
     own, the only one of `currencies` once it is locked.
     """
 
@@ -80,7 +80,7 @@ def profile_history(
 
 
 def profile_choices(session: Session, *, actor: Actor, account_id: int) -> ProfileChoices:
-    """Return what a new version may say; raise NotFound where the actor may not see it."""
+    """Return the options of a new version; raise NotFound where the actor may not see it."""
     require(actor, "see_account", account_id)
     row = session.execute(
         select(
@@ -127,7 +127,7 @@ def newest_row(session: Session, account_id: int) -> BillingProfileVersion | Non
 
 
 def profile_of(row: BillingProfileVersion) -> BillingProfile:
-    """Return what a row says."""
+    """Return the profile that a row holds."""
     return BillingProfile(
         kind=ProfileKind(row.kind),
         name=row.name,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Charges lock another row (account_balances) and go on meanwhile; so do rows that refer to this.
 _LOCK = text("SELECT FROM accounts WHERE id = :account_id FOR NO KEY UPDATE")
 
-# Refused charges and what is carried to the next one are amounts of the currency too.
+# Declined charges and fractions carried to the next charge are amounts of the currency too.
 _LOCK_POSTINGS = text("""
 SELECT last_entry_sequence + last_hold_number + last_refusal_number > 0 OR carries <> '{}'::jsonb
 FROM account_balances WHERE account_id = :account_id FOR NO KEY UPDATE
@@ -38,9 +38,9 @@ FROM account_balances WHERE account_id = :account_id FOR NO KEY UPDATE
 
 @dataclass(frozen=True, slots=True)
 class SavedProfile:
-    """The version that is current now, and the account's currency, locked from the first on.
+    """The current version, and the account's currency, which the first version locks.
 
-    `is_changed` is false where the profile said nothing new, and so made no version.
+    `is_changed` is false where the profile had no changes, so that no version was created.
     """
 
     version: int
@@ -60,11 +60,11 @@ def save_profile(
 ) -> SavedProfile:
     """Save a new version of the account's profile, as its owner or a billing member.
 
-    `expected_version` is the one that was edited, 0 before the first. `currency` may be another
-    one of the site's list with the first profile of an account that nothing was posted to; None
-    keeps what the account has. Raises InvalidInput for the first fault, on "country" with
-    "not_at_site" and on "currency" with "not_at_site" or "locked"; Conflict("profile_changed")
-    where somebody else saved meanwhile; NotFound, NotAuthorised, IdempotencyMismatch.
+    `expected_version` is the one that was edited, 0 before the first. `currency` may be another one
+    of the site's list with the first profile of an account that nothing was posted to; None keeps
+    what the account has. Raises InvalidInput for the first fault, on "country" with "not_at_site"
+    and on "currency" with "not_at_site" or "locked"; Conflict("profile_changed") where another
+    person saved meanwhile; NotFound, NotAuthorised, IdempotencyMismatch.
     """
     require(actor, "save_profile", account_id)
     given = checked_profile(profile)
@@ -85,7 +85,7 @@ def save_profile(
 
 
 def _require_billing_now(session: Session, account_id: int, actor: Actor) -> None:
-    """Look again under the lock: the actor's role may have gone while it was waited for."""
+    """Check again under the lock: the actor's role may have ended while the lock was waited for."""
     if actor.is_system:
         return
     role = session.scalar(
@@ -183,7 +183,7 @@ def _changed_fields(before: BillingProfile | None, after: BillingProfile) -> lis
 
 
 def _digest(profile: BillingProfile) -> str:
-    """Return what proves the version's content without telling it."""
+    """Return a digest that proves the version's content without revealing it."""
     content = json.dumps(asdict(profile), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

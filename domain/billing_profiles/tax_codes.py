@@ -1,8 +1,8 @@
 """Tax codes: by the country's own formats and check digits where a library knows them.
 
-A number that only tells a person to their state (a My Number, a social security or a tax file
-number) is no format here, even where that state taxes by it: most laws forbid keeping such a
-number for a bill.
+A number that only identifies a person to their state (a My Number, a social security or a tax file
+number) is not accepted as a format, even where that state taxes by it: most laws forbid keeping
+such a number for a bill.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _DASHES_TELL = {"US"}
 # check digit; the first figure of its province is always 0.
 _VIETNAMESE_CITIZEN = re.compile(r"0[0-9]{11}")
 
-# A registered person has T and 13 digits of which no corporate number is made.
+# A registered person has T and 13 digits that are not a valid corporate number.
 _JAPANESE_REGISTRATION = re.compile(r"T?[0-9]{13}")
 
 
@@ -124,7 +124,7 @@ def _japanese(compact: str, *, is_company: bool) -> Iterator[str]:
         if _JAPANESE_REGISTRATION.fullmatch(compact):
             yield compact
         return
-    # T before a corporate number says that the company issues qualified invoices.
+    # T before a corporate number means that the company issues qualified invoices.
     mark = "T" if compact.startswith("T") else ""
     for number in _by_library(compact.removeprefix("T"), "JP", "cn"):
         yield mark + number
@@ -146,7 +146,7 @@ def _by_library(typed: str, country: str, *formats: str) -> Iterator[str]:
         module = get_cc_module(country, name)
         if module is None:
             continue
-        # Some know the separators that people type, and some only the number.
+        # Some libraries know the usual separators, and some only the number.
         bare = typed if country in _DASHES_TELL else _compact(typed)
         for number in dict.fromkeys((typed, bare)):
             try:

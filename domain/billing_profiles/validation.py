@@ -1,4 +1,4 @@
-"""What a billing profile may say: one line a field, an address that can get mail, a country."""
+"""Rules for a billing profile: one line a field, an address that can receive mail, a country."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _line(text: str, name: str, longest: int) -> str:
 
 
 def _address(text: str) -> str:
-    """Return the address as one line; people break it as on an envelope."""
+    """Return the address as one line; people enter it in several, as on an envelope."""
     lines = (line.strip().rstrip(",").rstrip() for line in text.splitlines())
     return _line(", ".join(filter(None, lines)), "address", MAX_ADDRESS_LENGTH)
 

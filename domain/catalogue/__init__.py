@@ -1,1 +1,1 @@
-"""What the product is configured by: sites, services, meters and prices."""
+"""The product's configuration: sites, services, meters and prices."""

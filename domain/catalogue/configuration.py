@@ -1,6 +1,6 @@
-"""Files that configure the product, in TOML: which one counts, and a reader that refuses doubt.
+"""Configuration files in TOML: which file applies, and a strict reader of it.
 
-Whoever edits a file reads its name, the place in it and what is wrong there.
+An error names the file, the place in it and what is wrong there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_DIGITS = 18
 
 
 class ConfigurationFile(NamedTuple):
-    """A file's name, as errors tell it, and its text."""
+    """A file's name, as errors show it, and its text."""
 
     name: str
     text: str
@@ -90,14 +90,14 @@ class Table:
         return tuple(self._rest)
 
     def take(self, key: str, kind: type[Given]) -> Given:
-        """Return what the key must hold."""
+        """Return the value of a required key."""
         found = self.take_optional(key, kind)
         if found is None:
             raise self.fault(f"'{key}' is missing")
         return found
 
     def take_optional(self, key: str, kind: type[Given]) -> Given | None:
-        """Return what the key holds, if it is there."""
+        """Return the value of an optional key, or None."""
         if key not in self._rest:
             return None
         found = self._rest.pop(key)
@@ -120,14 +120,14 @@ class Table:
         return [items.take(name, kind) for name in items.remaining_keys()]
 
     def take_tables_of(self, key: str) -> list[Table]:
-        """Return the [[blocks]] of this name, at least one."""
+        """Return the [[tables]] of this name, at least one."""
         blocks = self.take(key, list)
         if not blocks:
             raise self.fault(f"there is no [[{key}]] in it")
         return [self.table(each, f"{key}, block {number}") for number, each in enumerate(blocks, 1)]
 
     def take_slug(self, key: str) -> str:
-        """Return what the key must hold: lower-case letters, digits, dashes and dots."""
+        """Return the value of a required key: lower-case letters, digits, dashes and dots."""
         slug = self.take(key, str)
         self.check_slug(slug)
         return slug
@@ -140,7 +140,7 @@ class Table:
         return slug
 
     def check_currency(self, currency: str) -> None:
-        """Refuse what is the code of no currency."""
+        """Refuse a code that is not a currency's."""
         if not known_currency(currency):
             raise self.fault(f"'{currency}' is no currency")
 
@@ -184,11 +184,11 @@ class Table:
         return prices
 
     def finish(self) -> None:
-        """Refuse what nobody asked for: it would be a spelling mistake."""
+        """Refuse keys that were not read: they would be spelling mistakes."""
         if self._rest:
             raise self.fault(f"'{min(self._rest)}' is not known here")
 
     def check_slug(self, slug: str) -> None:
-        """Refuse what is no slug."""
+        """Refuse a text that is not a slug."""
         if not _SLUG.fullmatch(slug) or len(slug) > MAX_TEXT_LENGTH:
             raise self.fault(f"'{slug}' must be lower-case letters, digits, '-' and '.'")

@@ -1,4 +1,4 @@
-"""Reads the catalogue file: a TOML text that finance edits, checked until nothing is doubtful."""
+"""Read the catalogue file: a TOML text that finance edits, checked strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes sites, their tax and the price list into the database, from their files.
+"""Write sites, their tax and the price list from their files into the database.
 
 A new version of the catalogue is kept beside the old ones, and a price that usage may have been
 charged at is never changed.
@@ -70,7 +70,7 @@ def load_sites(session: Session, *, file: ConfigurationFile) -> None:
     """Save the sites and add their tax policies.
 
     Raises InvalidConfiguration, Conflict where a policy would change, and InvalidInput for a time
-    zone that the database does not know, or whose days are others there than in the portal.
+    zone that the database does not know, or whose days differ between the database and the portal.
     """
     for site in parse_sites(file):
         zone = site.time_zone

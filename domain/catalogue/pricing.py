@@ -1,4 +1,4 @@
-"""What usage costs: services, their meters, dated prices, and exact rating.
+"""Rating of usage: services, their meters, dated prices, and exact amounts.
 
 An amount is computed in whole numbers from the price's own digits. Where a price does not divide
 evenly (an hour's price for a second), the quotient is rounded half to even once a line, at the
@@ -41,7 +41,7 @@ class ServiceRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What is measured of a service, and how a measure becomes a billed quantity.
+    """A measure of a service, and the rule that turns it into a billed quantity.
 
     A measure of nothing bills nothing. Any other is rounded up to a multiple of `round_up_to`,
     is at least `minimum`, and is then multiplied by the measure called `times` (GPUs, gigabytes).
@@ -71,7 +71,7 @@ class Service:
 
     @property
     def measures(self) -> frozenset[str]:
-        """Every name that usage of this service may give a quantity for."""
+        """Every name for which usage of this service may state a quantity."""
         return frozenset(
             name for meter in self.meters for name in (meter.slug, meter.times) if name
         )
@@ -103,7 +103,7 @@ class Usage(NamedTuple):
 
 
 class RatedLine(NamedTuple):
-    """What one meter of the usage costs; the billed quantity is rounded and multiplied."""
+    """The cost of one meter of the usage; the billed quantity is rounded and multiplied."""
 
     meter: str
     billed_quantity: Decimal
@@ -112,7 +112,7 @@ class RatedLine(NamedTuple):
 
 
 class RatedUsage(NamedTuple):
-    """What the usage costs, exactly, and why."""
+    """The exact cost of the usage, and its lines."""
 
     exact_micros: Decimal
     lines: tuple[RatedLine, ...]
@@ -139,10 +139,10 @@ class Tariff(NamedTuple):
 
 
 class Catalogue:
-    """What is sold at what price. Immutable; resolved prices are kept for the next rating."""
+    """The services on sale and their prices. Immutable; resolved prices are cached."""
 
     def __init__(self, services: Iterable[Service], prices: Iterable[Price]) -> None:
-        """Take services in the order in which people see them, and their prices in any order."""
+        """Take services in their display order, and their prices in any order."""
         self.services: Mapping[str, Service] = {service.slug: service for service in services}
         self.prices: tuple[Price, ...] = tuple(prices)
         self._tariffs: dict[tuple[str, str, str], Tariff] = {}
@@ -184,7 +184,7 @@ class Catalogue:
 
     @cached_property
     def measures(self) -> Mapping[str, frozenset[str]]:
-        """The names that usage may give quantities for, by service."""
+        """The names for which usage may state quantities, by service."""
         return {slug: service.measures for slug, service in self.services.items()}
 
     def _resolve(self, service: str, model: str, currency: str) -> Tariff:
@@ -207,7 +207,7 @@ class Catalogue:
 
 
 def rate(catalogue: Catalogue, usage: Usage, currency: str) -> RatedUsage:
-    """Return what the usage costs in the currency, exactly, with a line a meter.
+    """Return the exact cost of the usage in the currency, with a line a meter.
 
     Raises UnknownService, UnknownMeter and NoPrice where the catalogue has no answer, InvalidInput
     where the usage makes no sense (a quantity that is negative, not finite, too large or too

@@ -23,7 +23,7 @@ class HistoryCursor(NamedTuple):
     number: int
 
     def encode(self) -> str:
-        """Return the token. It names a place in time and no account, so it opens nothing."""
+        """Return the token. It encodes a position in time, no account, so it grants no access."""
         instant = (self.occurred_at - _EPOCH) // _MICROSECOND
         packed = _PACKED.pack(instant, self.rank, self.number)
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")

@@ -35,7 +35,7 @@ CALLS_PAGE_SIZE = 50
 
 @dataclass(frozen=True, slots=True)
 class GrantMovement:
-    """How much of an entry moved one grant; `remaining_after_micros` is what it left there.
+    """The part of an entry that moved one grant; `remaining_after_micros` is the grant's remainder.
 
     The account's overdraft is grant 0: what it moves is debt. `debt_service` and `debt_cause`
     name the debt that the line makes or settles.
@@ -90,7 +90,7 @@ class EntryDetail:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A metered call; `exact_micros` is what it cost before whole micros were charged."""
+    """A metered call; `exact_micros` is its cost before rounding to whole micros."""
 
     line_number: int
     occurred_at: datetime
@@ -110,7 +110,7 @@ class CallsPage:
 
 @dataclass(frozen=True, slots=True)
 class RefusalDetail:
-    """A charge or hold that was refused: what it needed, and what could have paid it then."""
+    """A declined charge or hold: the amount needed, and the credit available at that time."""
 
     number: int
     operation: str

@@ -1,7 +1,7 @@
-"""Exports of Credit History: what somebody wants in a file, and the jobs that write the files.
+"""Exports of Credit History: the options of a file, and the jobs that write the files.
 
-A file is written by a process of its own. Its job's row says how far it is; a job that has not
-said so for a while is lost, and counts as failed. Files are kept for a day.
+A file is written by a process of its own. Its job's row holds the progress; a job without an update
+for a while is lost, and counts as failed. Files are kept for a day.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('export_job
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What somebody wants in a file: which rows of which account, and how it is to read."""
+    """The options of a file: which rows of which account, and in which format."""
 
     account_id: int
     filters: HistoryFilter
@@ -63,7 +63,7 @@ class ExportOptions:
 
     @classmethod
     def from_json(cls, kept: object) -> ExportOptions:
-        """Return the options that `to_json` wrote; raise InvalidInput for what it never wrote."""
+        """Return the options that `to_json` wrote; raise InvalidInput for anything else."""
         try:
             return cls._read(kept)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -91,7 +91,7 @@ class ExportOptions:
 
 
 class ExportState(StrEnum):
-    """How a job stands."""
+    """The state of a job."""
 
     RUNNING = "running"
     DONE = "done"
@@ -163,7 +163,7 @@ def begin_export(session: Session, *, actor: Actor, options: ExportOptions) -> i
 def find_export(session: Session, *, actor: Actor, job_id: int) -> Export:
     """Return a job of the actor's own. Raises NotFound for any other, and once it has expired.
 
-    Whoever may no longer read the account may no longer read its files either.
+    A person who may no longer read the account may no longer read its files either.
     """
     job = session.get(ExportJob, job_id)
     now = clock.now(session)
@@ -190,7 +190,7 @@ def find_export(session: Session, *, actor: Actor, job_id: int) -> Export:
 def note_progress(
     session: Session, *, actor: Actor, job_id: int, progress: tuple[int, int] | None = None
 ) -> None:
-    """Say that the file is being written, and how many rows of how many are.
+    """Record the progress of the file: rows written, and rows in total.
 
     Raises NotAuthorised unless the actor is the system.
     """
@@ -204,7 +204,7 @@ def note_progress(
 
 
 def finish_export(session: Session, *, actor: Actor, job_id: int, state: ExportState) -> None:
-    """Say how the job ended; a job that ended already stays as it is. Raises NotAuthorised."""
+    """Record the outcome; a job that has ended already stays as it is. Raises NotAuthorised."""
     require(actor, "run_jobs")
     job = session.get(ExportJob, job_id, with_for_update=True)
     if job is not None and job.state == ExportState.RUNNING:

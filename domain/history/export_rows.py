@@ -1,4 +1,4 @@
-"""Every row of the credit history that a filter wants, for files, and what the rows add up to."""
+"""Every row of the credit history that matches a filter, for files, and the totals of the rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FETCHED_AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class StatusTotal:
-    """How many rows have a status, and what their amounts add up to."""
+    """The number of rows with a status, and the sum of their amounts."""
 
     row_count: int
     amount_micros: int
@@ -33,7 +33,7 @@ class StatusTotal:
 
 @dataclass(frozen=True, slots=True)
 class HistoryTotals:
-    """What rows add up to by status; payments under way, in no balance yet, stand apart."""
+    """Totals of rows by status; payments in progress, not yet in a balance, are separate."""
 
     by_status: Mapping[HistoryStatus, StatusTotal]
     payments: StatusTotal
@@ -47,7 +47,7 @@ class HistoryTotals:
 def history_totals(
     session: Session, *, actor: Actor, account_id: int, filters: HistoryFilter
 ) -> HistoryTotals:
-    """Return what the filter's rows add up to, by status; none is left out.
+    """Return the totals of the filter's rows by status; none is left out.
 
     Raises NotFound where the actor may not read the account.
     """
@@ -65,7 +65,7 @@ def history_totals(
 def history_lines(
     session: Session, *, actor: Actor, account_id: int, filters: HistoryFilter, zone: str
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield every row that the filter wants, some thousand at a time, from a cursor of the server.
+    """Yield every row that matches the filter, in batches from a server-side cursor.
 
     A row is (rank, kind, service, source, description code, its parameters as JSON text, amount
     and balance after in micros, the date on the zone's clocks to the second, the UTC instant as
@@ -91,7 +91,7 @@ def history_lines(
 
 
 def _rows(actor: Actor, account_id: int, filters: HistoryFilter) -> Subquery | None:
-    """Return the rows that the filter wants, or None where there can be none."""
+    """Return the rows that match the filter, or None where there can be none."""
     require(actor, "see_account", account_id)
     streams = choose_streams(account_id, filters)
     return every_row(streams, filters.search_text).subquery("rows_in_order") if streams else None

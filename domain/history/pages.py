@@ -1,7 +1,7 @@
-"""Credit History: what was posted, refused or is held, newest first, in pages that cost the same.
+"""Credit History: posted, declined and held amounts, newest first, in pages of constant cost.
 
-A page is one query over entries (Success), refusals (Failed), and open holds and payments under
-way (Processing), in the order of their dates. Text has no index: it is looked for in the newest
+A page is one query over entries (Success), refusals (Failed), and open holds and payments under way
+(Processing), in the order of their dates. Text has no index: it is searched in the newest
 `SEARCH_WINDOW` rows that pass the other filters, and where that window ends, the next page goes on.
 """
 
@@ -78,10 +78,10 @@ def history_page(
     return page
 
 
-# A page is drawn again and again, and to build its statement takes longer than to run it.
+# A page is drawn repeatedly, and building its statement takes longer than running it.
 @lru_cache(maxsize=128)
 def _rows_of(account_id: int, filters: HistoryFilter, span: Span) -> Select[Any] | None:
-    """Return the statement that finds the rows of a page, or None where there can be none."""
+    """Return the statement that selects the rows of a page, or None where there can be none."""
     streams = choose_streams(account_id, filters)
     if not streams:
         return None
@@ -108,10 +108,10 @@ def history_view(
     newer_than: HistoryCursor | None = None,
     is_counted: bool = True,
 ) -> HistoryView:
-    """Return a page and the count that stands above it; raise as `history_page` does.
+    """Return a page and its row count; raise as `history_page` does.
 
-    Whoever knows already that there are more rows than are counted need not have them counted
-    again: facts stay.
+    A caller that already knows that there are more rows than are counted can skip the count: facts
+    are never removed.
     """
     page = history_page(
         session,

@@ -1,4 +1,4 @@
-"""The rows of the credit history, and what one can ask of them."""
+"""The rows of the credit history, and the filters of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LETTERS = {
 
 @dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """What a row must be; everything empty means every row.
+    """The conditions of a row; an empty filter matches every row.
 
     `services` holds slugs, gateways and `SYSTEM_SERVICE`. Times are
     `occurred_from` <= row < `occurred_before`. `text` is looked for, whatever its case, in
@@ -62,7 +62,7 @@ class HistoryFilter:
 
     @property
     def search_text(self) -> str:
-        """The text without what cannot be looked for."""
+        """The text without characters that cannot be searched."""
         printable = "".join(char for char in self.text if char.isprintable())
         return printable[:MAX_TEXT_LENGTH].strip()
 
@@ -80,7 +80,7 @@ class HistoryReference:
 
     @classmethod
     def parse(cls, name: str) -> HistoryReference:
-        """Return what a name stands for; raise InvalidInput where it is none."""
+        """Return the member that a name stands for; raise InvalidInput for an unknown name."""
         digits = name[1:]
         statuses = [status for status, letter in _LETTERS.items() if letter == name[:1]]
         if not statuses or not is_whole_number(digits):
@@ -92,9 +92,9 @@ class HistoryReference:
 class HistoryRow:
     """A row of the history; `number` counts entries, refusals or holds of the account.
 
-    `amount_micros` is what was moved, or (not a success) what would have been. `service` is a
-    slug, the gateway that moved the money, or `SYSTEM_SERVICE`. `reason` says why it was refused.
-    A payment under way has its `payment_reference`, its id as `number`, and its own state, such as
+    `amount_micros` is the amount that was moved, or (not a success) would have been. `service` is a
+    slug, the gateway that moved the money, or `SYSTEM_SERVICE`. `reason` says why it was refused. A
+    payment under way has its `payment_reference`, its id as `number`, and its own state, such as
     "awaiting", as `description_code`.
     """
 
@@ -120,7 +120,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Rows, newest first, and where the pages beside this one begin.
+    """Rows, newest first, and the cursors of the adjacent pages.
 
     `searched_to` is given where a text search stopped before it reached the oldest row: `older`
     goes on from there.

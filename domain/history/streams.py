@@ -84,7 +84,7 @@ class _Table(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """A column that stands before the time in an index, and the values to go through (or all)."""
+    """A column before the time in an index, and the values to scan (or all)."""
 
     column: ColumnElement[Any]
     values: tuple[str, ...] | None
@@ -99,7 +99,7 @@ class Stream(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where a page begins, which way it goes from there, and how many rows it may read."""
+    """The start of a page, its direction, and the number of rows it may read."""
 
     cursor: HistoryCursor | None
     is_backwards: bool
@@ -112,7 +112,7 @@ def _table(
     number: QueryableAttribute[int],
     *shown: ColumnElement[Any] | QueryableAttribute[Any],
 ) -> _Table:
-    """Describe a table; what its rows show stands in the order of `_SHOWN`."""
+    """Describe a table; its displayed columns are in the order of `_SHOWN`."""
     rank = cast(literal(rank_number), SmallInteger).label("rank")
     named = (column.label(name) for column, name in zip(shown, _SHOWN, strict=True))
     columns: tuple[ColumnElement[Any], ...] = (
@@ -164,7 +164,7 @@ _HOLDS = _table(
     cast(null(), BigInteger),
 )
 
-# What is credited once its money has come: it is in no balance yet.
+# Credited once its money has been received: it is in no balance yet.
 _PAYMENTS = _table(
     PAYMENT_RANK,
     Payment.created_at,
@@ -271,7 +271,7 @@ def search_rows(
 ) -> Select[Any]:
     """Return rows that hold a text, among the first `window` rows of the streams.
 
-    The window's last row comes too, after the others and marked `is_edge`, where there may be
+    The window's last row is returned too, after the others and marked `is_edge`, where there may be
     more rows behind it.
     """
     searched = merge_rows(streams, span._replace(limit=window)).cte("searched")
@@ -302,7 +302,7 @@ def every_row(streams: Iterable[Stream], search_text: str) -> Select[Any]:
 
 
 def sum_rows(streams: Iterable[Stream], search_text: str) -> Select[Any]:
-    """Return for each rank how many rows there are, and what their amounts add up to."""
+    """Return for each rank the number of rows and the sum of their amounts."""
     parts = [_any_rows(stream, None, stream.table.columns) for stream in streams]
     summed = union_all(*parts).subquery("every")
     statement = select(
@@ -367,7 +367,7 @@ def _values(key: _Key) -> FromClause:
 
 
 def _beyond(table: _Table, span: Span) -> Iterable[ColumnElement[bool]]:
-    """Yield what puts a row beyond the cursor, in a form that the index can seek."""
+    """Yield the condition of a row beyond the cursor, in a form that the index can seek."""
     cursor = span.cursor
     if cursor is None:
         return

@@ -1,9 +1,10 @@
 """People: how they sign up, prove who they are, stay signed in, and leave.
 
-Nobody acts before they have signed in, so the first services take no actor but a `Client`: where
-the request comes from. None of them tells whether an address is known; the mailbox does.
+No one is an actor before they have signed in, so the first services take no actor but a `Client`:
+where the request comes from. None of them reveals whether an address is registered; only the
+mailbox does.
 
-Services that check a password take a `sessionmaker`: a try is counted and committed before the
+Services that check a password take a `sessionmaker`: an attempt is counted and committed before the
 slow hash runs, and no connection or lock is held while it runs.
 """
 

@@ -35,10 +35,10 @@ def authenticate(
     client: Client,
     policy: AuthPolicy,
 ) -> SignIn:
-    """Check who it is, and open a session for them or, with a second factor, ask for that.
+    """Check the password, and open a session or, with a second factor, a pending sign-in.
 
-    An unknown address takes as long as a wrong password. Who has not confirmed their address
-    gets the link again. Raises RateLimited before the password is looked at.
+    An unknown address takes as long as a wrong password. A person who has not confirmed their
+    address gets the link again. Raises RateLimited before the password is looked at.
     """
     person = prove_password(sessions, email, password, client, policy)
     if person is None:
@@ -71,9 +71,9 @@ def verify_email(
 ) -> SignIn:
     """Use a mailed link, with the password that was chosen at sign-up, and open a session.
 
-    The password is asked for because anyone could have signed up with this address: its owner
-    must not confirm somebody else's password. Raises NotFound where the link is used or too
-    old, RateLimited.
+    The password is required because anyone could have signed up with this address: its owner must
+    not confirm another person's password. Raises NotFound where the link is used or expired,
+    RateLimited.
     """
     with sessions() as session:
         person = person_of_link(session, token, VERIFY_EMAIL)
@@ -92,9 +92,9 @@ def verify_email(
 def passkey_sign_in_options(
     *, party: RelyingParty, binding: str, policy: AuthPolicy, now: datetime
 ) -> CeremonyOptions:
-    """Return what a browser needs to ask its person for a passkey; `binding` is its form cookie.
+    """Return the browser's options for a passkey sign-in; `binding` is its form cookie.
 
-    The database is not asked: everybody may see the page that this stands on.
+    The database is not queried: the page with these options is public.
     """
     ceremony = Ceremony(_PASSKEY_SIGN_IN, party, binding)
     return passkeys.authentication_options(ceremony, now=now, policy=policy)
@@ -109,7 +109,7 @@ def authenticate_with_passkey(
     client: Client,
     policy: AuthPolicy,
 ) -> SignIn:
-    """Open a session for whose passkey has answered: a device and what unlocks it are two factors.
+    """Open a session by a passkey's answer: a device and what unlocks it are two factors.
 
     Raises RateLimited.
     """

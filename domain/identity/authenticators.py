@@ -49,16 +49,16 @@ class AuthenticatorOffer:
 
 
 def has_authenticator(session: Session, user_id: int) -> bool:
-    """Whether the person has an app whose first code was entered."""
+    """Return whether the person has an app whose first code was entered."""
     found = _find(session, user_id)
     return found is not None and found.sealed_secret is not None
 
 
 def offer_authenticator(session: Session, user_id: int, *, token: str) -> None:
-    """Make a new secret for the person's app; one that they have counts until this is confirmed.
+    """Create a new secret for the person's app; an existing one is valid until this is confirmed.
 
-    Only who holds `token` gets to see it, and can confirm it: a secret that somebody else asked
-    for is never shown to the person. One that was offered before is gone.
+    Only the holder of `token` can see and confirm it: a secret that another person requested is
+    never shown to this one. An earlier offer is discarded.
     """
     now = clock.now(session)
     sealed = _box(session).encrypt(pyotp.random_base32().encode())
@@ -88,9 +88,9 @@ def find_offer(
 
 
 def confirm_authenticator(session: Session, user_id: int, code: str, *, token: str) -> bool:
-    """Take the offered secret, if this is a code of it; again with the same code: False.
+    """Accept the offered secret, if this is a code of it; return False for the same code again.
 
-    Raises NotFound where the token's holder is offered nothing, or it was more than an hour ago.
+    Raises NotFound where the token has no offer, or the offer is more than an hour old.
     """
     row = _find(session, user_id, lock=True)
     now = clock.now(session)
@@ -126,7 +126,7 @@ def purge_offers(session: Session) -> int:
 
 
 def use_code(session: Session, user_id: int, code: str) -> bool:
-    """Whether this is a code of the person's app; each works once."""
+    """Return whether this is a code of the person's app; each works once."""
     row = _find(session, user_id, lock=True)
     if row is None or row.sealed_secret is None:
         return False
@@ -140,7 +140,7 @@ def use_code(session: Session, user_id: int, code: str) -> bool:
 
 
 def remove_authenticator(session: Session, user_id: int) -> bool:
-    """Forget the person's app and what was offered; return whether there was an app."""
+    """Remove the person's app and any offered secret; return whether there was an app."""
     row = _find(session, user_id, lock=True)
     if row is None:
         return False
@@ -176,7 +176,7 @@ def _step_of(secret: str | None, code: str, now: datetime, *, after: int | None)
 
 
 def _open(session: Session, sealed: bytes | None) -> str | None:
-    """Return the secret, or None where its key is lost (SECRET_KEY was, and nobody has it)."""
+    """Return the secret, or None where its key is lost (a previous SECRET_KEY that is unknown)."""
     if sealed is None:
         return None
     try:

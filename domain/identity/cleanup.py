@@ -1,4 +1,4 @@
-"""What identity forgets after a while."""
+"""Deletion of what identity keeps for a limited time."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 def purge_identity(session: Session, *, actor: Actor) -> int:
-    """Delete counters, links, invitations and sessions that ended; return how many rows.
+    """Delete counters, links, invitations and sessions that ended; return the number of rows.
 
-    From where accounts were used goes too, after ninety days.
+    The networks that accounts used are deleted too, after ninety days.
 
     For the job runner and administrators. Raises NotAuthorised.
     """
@@ -57,7 +57,7 @@ def purge_identity(session: Session, *, actor: Actor) -> int:
         *_delete_invitations(session, AccountInvitation, before=now - timedelta(days=90)),
         *_delete_invitations(session, StaffInvitation, before=now - timedelta(days=90)),
     ]
-    # Before the sign-ins, as whoever ends both does: else each could wait for the other.
+    # Before the sign-ins, in the order of other code that ends both: otherwise they could deadlock.
     offers = authenticators.purge_offers(session)
     pending = session.execute(
         delete(PendingSignIn).where(PendingSignIn.expires_at < now).returning(PendingSignIn.user_id)

@@ -24,7 +24,7 @@ _LIFETIMES = {VERIFY_EMAIL: timedelta(hours=48), RESET_PASSWORD: timedelta(hours
 
 
 def email_of_link(session: Session, *, token: str, purpose: str) -> str:
-    """Return whom a mailed link is for. Raises NotFound where it is used or too old."""
+    """Return the address of a mailed link. Raises NotFound where it is used or expired."""
     return person_of_link(session, token, purpose).email
 
 
@@ -47,7 +47,7 @@ def mail_link(session: Session, person: Person, purpose: str, client: Client) ->
 
 
 def person_of_link(session: Session, token: str, purpose: str) -> Person:
-    """Return whose link it is. Raises NotFound where it is used, too old, or theirs no more."""
+    """Return the person of a link. Raises NotFound where it is used, expired or void."""
     user_id = (
         select(EmailToken.user_id).where(_open_link(session, token, purpose)).scalar_subquery()
     )
@@ -58,7 +58,7 @@ def person_of_link(session: Session, token: str, purpose: str) -> Person:
 
 
 def use_link(session: Session, token: str, purpose: str) -> None:
-    """Mark the link as used. Raises NotFound where it was used before, or is too old."""
+    """Mark the link as used. Raises NotFound where it was used before, or has expired."""
     used = session.execute(
         update(EmailToken)
         .where(_open_link(session, token, purpose))

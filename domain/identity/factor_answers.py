@@ -1,4 +1,4 @@
-"""A second factor that somebody gives: counted as a guess before it is judged."""
+"""Answers of second factors: counted as guesses before they are checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class FactorAnswer:
-    """What is given: a code of an app or a recovery code, or what a passkey of `party` answered."""
+    """An answer: a code of an app or a recovery code, or a passkey's answer to `party`."""
 
     factor: Factor
     code: str = field(default="", repr=False)
@@ -36,7 +36,7 @@ class FactorAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FactorCheck:
-    """What an answer is given for: passkeys answer the ceremony of one purpose and one binding."""
+    """The purpose of an answer: passkeys answer the ceremony of one purpose and one binding."""
 
     purpose: str
     binding: str = field(repr=False)
@@ -44,7 +44,7 @@ class FactorCheck:
     policy: AuthPolicy
 
     def ceremony(self, party: RelyingParty) -> Ceremony:
-        """Return what a passkey of the party has to answer."""
+        """Return the ceremony that a passkey of the party has to answer."""
         return Ceremony(self.purpose, party, self.binding)
 
 
@@ -57,10 +57,10 @@ def judge_answer(
     proves: Callable[[Session, Person], bool],
     then: Callable[[Session, Person], _Result],
 ) -> _Result | None:
-    """Count a guess; where it proves the person, do `then` in the same transaction.
+    """Count a guess; where it is right, call `then` in the same transaction.
 
-    `find` returns the person, and `lock` again, so that two who finish wait for each other; they
-    raise what the caller is to see where there is none any more. Returns None where the answer
+    `find` returns the person, and `lock` again, so that two concurrent calls wait for each other;
+    both raise the caller's error where the person no longer exists. Returns None where the answer
     proves nothing. Raises RateLimited.
     """
     with sessions.begin() as session:
@@ -81,9 +81,9 @@ def judge_answer(
 
 
 def is_proven(session: Session, person: Person, answer: FactorAnswer, check: FactorCheck) -> bool:
-    """Whether the answer is the person's; a code or an answer counts once.
+    """Return whether the answer is the person's; a code or an answer counts once.
 
-    A recovery code that was used is told to the person by mail.
+    The person is notified by mail of a used recovery code.
     """
     if answer.factor is Factor.AUTHENTICATOR:
         return authenticators.use_code(session, person.id, answer.code)

@@ -1,7 +1,7 @@
 """Proving a second factor once more while signed in, before it is changed.
 
-Whoever has a copy of a session and the password could otherwise replace the factor by their own.
-Signing in with a factor does not count: a page that passes a sign-in on gets exactly that. The
+An attacker with a copy of a session and the password could otherwise replace the factor by their
+own. Signing in with a factor does not count: a page that passes a sign-in on gets exactly that. The
 session gets another token with it, so that a copy of it profits from no proof.
 """
 
@@ -90,7 +90,7 @@ def confirm_factor(
 def confirmation_passkey_options(
     session: Session, *, actor: Actor, party: RelyingParty, policy: AuthPolicy
 ) -> CeremonyOptions:
-    """Return what the browser needs to ask for one of the actor's passkeys.
+    """Return the browser's options to request one of the actor's passkeys.
 
     Raises NotAuthorised without a session.
     """
@@ -105,7 +105,7 @@ def confirmation_passkey_options(
 
 
 def may_change_factors(session: Session, user_id: int, session_id: str | None) -> bool:
-    """Whether there is no factor, or one was proven in this session within ten minutes."""
+    """Return whether there is no factor, or one was proven in this session within ten minutes."""
     return not has_second_factor(session, user_id) or _is_confirmed(session, session_id)
 
 

@@ -1,4 +1,4 @@
-"""Passwords are checked here, and wrong guesses are counted before they are judged."""
+"""Password checks: wrong guesses are counted before they are checked."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _NETWORK_KNOWN_FOR = timedelta(days=90)
 
 
 class Guess:
-    """One guess at what a person proves themselves by: counted before it is judged.
+    """A guess at a person's password or factor: counted before it is checked.
 
-    Counted are those at the person from the client's network, those at anybody from there, and
-    those at the person from networks in which they never signed in: whoever guesses from many
-    networks is slowed down, and shuts nobody out at home.
+    Counted are those at the person from the client's network, those at any person from there, and
+    those at the person from networks in which they never signed in: an attacker who guesses from
+    many networks is slowed down, and does not lock the person out at home.
     """
 
     def __init__(self, purpose: str, name: str, *, client: Client, policy: AuthPolicy) -> None:
@@ -64,11 +64,11 @@ class Guess:
     def count(
         self, session: Session, *, find: Callable[[Session], Person | None], warning: str
     ) -> RateLimited | None:
-        """Count it, and keep whom it is about.
+        """Count the guess, and keep the person whom it is about.
 
-        Raises RateLimited, before anybody is looked up, where there are too many from here. Where
-        there are too many from everywhere the refusal is returned, to be raised after the commit:
-        the person is told by the mail `warning`, once a day.
+        Raises RateLimited, before any person is looked up, where there are too many from here.
+        Where there are too many from everywhere the refusal is returned, to be raised after the
+        commit: the person is notified by the mail `warning`, once a day.
         """
         rate_limits.record_attempt(session, [self._mine, *self._others])
         self.person = find(session)
@@ -84,7 +84,7 @@ class Guess:
         return None
 
     def forgive(self, session: Session) -> None:
-        """Take it back because it was right, and with it the person's wrong ones from here."""
+        """Uncount a right guess, and with it the person's wrong ones from this network."""
         # As they are counted: those of the network first, and then the person's of everywhere.
         rate_limits.refund_attempt(session, self._others, reset=[self._mine])
         rate_limits.refund_attempt(session, self._everywhere)
@@ -121,10 +121,10 @@ def prove_password(
 def warn_of_new_network(
     session: Session, person: Person, client: Client, policy: AuthPolicy
 ) -> None:
-    """Mail the person that their password was right where they have not signed in lately.
+    """Mail the person that their password was entered from a network not used lately.
 
-    For who has a second factor: whoever stops there has the password and not the factor. Once a day
-    of each network, so that the person's own travels hide nobody.
+    For a person with a second factor: a sign-in that stops there has the password and not the
+    factor. Once a day of each network, so that the person's own travels do not hide an attacker.
     """
     network = fraud_signals.network_of(client.address)
     if not _is_known_in(session, network, person):
@@ -134,7 +134,7 @@ def warn_of_new_network(
 def _mail_seldom(
     session: Session, person: Person, warning: str, client: Client, policy: AuthPolicy, *what: str
 ) -> None:
-    """Mail a warning once a day for each `what`, and a few times a day in all."""
+    """Mail a warning once a day for each `what`, and a few times a day in total."""
     name = str(person.id)
     counters = [
         rate_limits.counter(policy.key, _WARNED_EVERY, "warned", warning, name, *what),
@@ -145,7 +145,7 @@ def _mail_seldom(
 
 
 def _is_known_in(session: Session, network: str, person: Person) -> bool:
-    """Whether the person has signed in from this network lately."""
+    """Return whether the person has signed in from this network lately."""
     since = clock.now(session) - _NETWORK_KNOWN_FOR
     addresses = session.scalars(
         select(UserSession.address)
@@ -156,7 +156,7 @@ def _is_known_in(session: Session, network: str, person: Person) -> bool:
 
 
 def is_unchanged(session: Session, person: Person) -> bool:
-    """Lock the person, and say whether nothing has changed since the password was checked."""
+    """Lock the person, and return whether nothing has changed since the password was checked."""
     return lock_person(
         session,
         and_(
@@ -169,7 +169,7 @@ def is_unchanged(session: Session, person: Person) -> bool:
 
 
 def may_still_change(session: Session, person: Person, user: SignedInUser, client: Client) -> bool:
-    """Lock a person who is signed in, and say whether they and their session are as they were.
+    """Lock a signed-in person, and return whether they and their session are unchanged.
 
     Another browser may have signed them out while the password was checked.
     """
@@ -185,7 +185,7 @@ def may_still_change(session: Session, person: Person, user: SignedInUser, clien
 def record_refusal(
     session: Session, person: Person | None, client: Client, outcome: SignInOutcome
 ) -> None:
-    """Write down that somebody was not let in."""
+    """Record in the audit log that a sign-in was refused."""
     details = {"reason": outcome.value, "user_id": person.id if person else None}
     record(session, action="refuse_sign_in", actor=outside_actor(client), details=details)
 

@@ -1,4 +1,4 @@
-"""What invitations share: how long a link works, how often one is mailed, and the mail with it."""
+"""Shared parts of invitations: the lifetime of a link, limits on mails, and the mail itself."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _INVITATIONS_PER_SENDER = Limit(30, timedelta(minutes=1), timedelta(hours=1), ti
 def count_mail(
     session: Session, policy: AuthPolicy, kind: str, *, senders: Iterable[str], address: str
 ) -> None:
-    """Slow down who would use invitations to mail strangers. Raises RateLimited.
+    """Count an invitation mail, against abuse for mailing strangers. Raises RateLimited.
 
-    `senders` are whoever it is counted for: the account's id and the name of who acts. An address
-    is counted over invitations of one kind by all senders: those to accounts hold up none of staff.
+    `senders` are the counted parties: the account's id and the actor's name. An address is counted
+    over invitations of one kind by all senders: invitations to accounts do not delay those of
+    staff.
     """
     rate_limits.record_attempt(
         session,
@@ -45,7 +46,7 @@ def count_mail(
 
 
 # The mail names the inviter's address, which was proven; names of people and accounts are chosen
-# freely, and would be chosen for an advertisement.
+# freely, and could be abused for advertisements.
 def mail_link(
     session: Session,
     *,

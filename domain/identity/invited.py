@@ -1,6 +1,6 @@
-"""Who follows the link of an invitation: it proves the mailbox, which sign-up alone does not.
+"""People who follow the link of an invitation: it proves the mailbox, unlike sign-up alone.
 
-Anybody can sign up with any address. Until somebody proves it, the address is free for whoever
+Anyone can sign up with any address. Until it is proven, the address is free for the person who
 reads its mail.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def is_taken(address: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
-    """Whether an address belongs to a person whom no invitation replaces.
+    """Return whether an address belongs to a person whom no invitation replaces.
 
     They have proven it, are disabled, have a staff role, or wait for one.
     """
@@ -45,7 +45,7 @@ def is_taken(address: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
 
 
 def replaces_sign_up(address: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
-    """Whether an invitation replaces who signed up with an address and never proved it."""
+    """Return whether an invitation replaces who signed up with an address and never proved it."""
     return and_(exists().where(User.email == address), not_(is_taken(address)))
 
 
@@ -57,11 +57,11 @@ def invitation_actor(client: Client) -> Actor:
 def create_invited_person(
     session: Session, *, email: str, display_name: str, password_hash: str, client: Client
 ) -> int:
-    """Make a person of the address of an invitation, which its mailed link has proven.
+    """Create a person for the address of an invitation, which its mailed link has proven.
 
-    Whoever signed up with the address and never proved it is replaced: the password, the name,
-    mailed links and sessions of theirs end, and their places in accounts stay. Returns the
-    person's id. Raises InvalidInput, and Conflict("email_taken") where the address `is_taken`.
+    A person who signed up with the address and never proved it is replaced: their password, name,
+    mailed links and sessions end, and their memberships stay. Returns the person's id. Raises
+    InvalidInput, and Conflict("email_taken") where the address `is_taken`.
     """
     actor = invitation_actor(client)
     require(actor, "create_person")

@@ -1,4 +1,4 @@
-"""What comes of a try to sign in, and what a person has proven themselves by."""
+"""Outcomes of a sign-in attempt, and the factors that a person has proven."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Factor(StrEnum):
 
 
 class SignInOutcome(StrEnum):
-    """What came of a try to sign in. All but WRONG are told only to who knows the password."""
+    """The outcome of a sign-in attempt. All but WRONG are reported only after a right password."""
 
     SIGNED_IN = "signed_in"
     SECOND_FACTOR = "second_factor"
@@ -29,7 +29,7 @@ class SignInOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """The outcome, and the token of what was opened with how long it may live.
+    """The outcome, and the token that was created with its longest lifetime.
 
     That is a session where the outcome is SIGNED_IN, and a pending sign-in where it is
     SECOND_FACTOR or SET_UP_FACTOR.

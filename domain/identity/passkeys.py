@@ -1,8 +1,9 @@
 """Passkeys: key pairs on a person's devices (WebAuthn Level 3, https://www.w3.org/TR/webauthn-3/).
 
-A device signs a challenge for one origin only, so a look-alike site gets nothing that works here. A
-challenge is not kept: it is derived from what the browser holds already (a session, a pending
-sign-in or the form cookie) and from a state that says when it ends, and each is taken once.
+A device signs a challenge for one origin only, so a look-alike site gets nothing that works on the
+portal. A challenge is not kept: it is derived from what the browser holds already (a session, a
+pending sign-in or the form cookie) and from a state that contains its expiry, and each is accepted
+once.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _MAX_CREDENTIAL_ID_BYTES = 1023
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """Who asks for a passkey: the host that it is for, the origin of the page, and a name."""
+    """The party that requests a passkey: its host, the origin of the page, and a name."""
 
     id: str
     origin: str
@@ -67,7 +68,7 @@ class RelyingParty:
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """One exchange with a device: what for, with which relying party, in which browser.
+    """One exchange with a device: its purpose, its relying party, its browser.
 
     `binding` is a secret of the browser's: a challenge that was made for one is of no use in
     another.
@@ -80,7 +81,7 @@ class Ceremony:
 
 @dataclass(frozen=True, slots=True)
 class CeremonyOptions:
-    """What a page hands to the browser, as JSON, and `state`, which comes back with the answer.
+    """The options for the browser, as JSON, and `state`, which is returned with the answer.
 
     The state says until when the challenge counts, and which one it is of those of its second.
     """
@@ -91,7 +92,7 @@ class CeremonyOptions:
 
 @dataclass(frozen=True, slots=True)
 class PasskeyAnswer:
-    """What a browser sends back: the device's answer, as JSON, and the state that it was given.
+    """The browser's response: the device's answer, as JSON, and the state that it received.
 
     Both come from outside.
     """
@@ -102,7 +103,7 @@ class PasskeyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PasskeySummary:
-    """One of a person's passkeys; `key` names it, and opens nothing."""
+    """One of a person's passkeys; `key` identifies it, and grants no access."""
 
     key: str
     name: str
@@ -135,7 +136,7 @@ def count_passkeys(session: Session, user_id: int) -> int:
 def registration_options(
     session: Session, ceremony: Ceremony, *, user_id: int, email: str, policy: AuthPolicy
 ) -> CeremonyOptions:
-    """Return what a browser needs to make a passkey for the person."""
+    """Return the browser's options to create a passkey for the person."""
     state = _new_state(clock.now(session))
     options = generate_registration_options(
         rp_id=ceremony.party.id,
@@ -161,7 +162,7 @@ def register_passkey(
     answer: PasskeyAnswer,
     policy: AuthPolicy,
 ) -> None:
-    """Keep the passkey that a device has made.
+    """Store the passkey that a device has created.
 
     Raises InvalidInput on "passkey" where the answer is none to this ceremony, or on
     "passkey_name"; and Conflict("too_many_passkeys").
@@ -180,7 +181,7 @@ def register_passkey(
             expected_origin=ceremony.party.origin,
             require_user_verification=True,
         )
-    except Exception as error:  # whatever outside bytes do to parsers, they prove nothing
+    except Exception as error:  # whatever untrusted bytes do to parsers, they prove nothing
         raise InvalidInput("passkey", "not_accepted") from error
     if count_passkeys(session, user_id) >= MAX_PASSKEYS:
         raise Conflict("too_many_passkeys")
@@ -224,7 +225,7 @@ def remove_passkeys(session: Session, user_id: int) -> None:
 def own_authentication_options(
     session: Session, ceremony: Ceremony, *, user_id: int, policy: AuthPolicy
 ) -> CeremonyOptions:
-    """Return what a browser needs to ask for one of the person's passkeys."""
+    """Return the browser's options to request one of the person's passkeys."""
     descriptors = _descriptors(session, user_id)
     return authentication_options(
         ceremony, now=clock.now(session), policy=policy, allowed=descriptors
@@ -238,7 +239,7 @@ def authentication_options(
     policy: AuthPolicy,
     allowed: list[PublicKeyCredentialDescriptor] | None = None,
 ) -> CeremonyOptions:
-    """Return what a browser needs to ask for one of these passkeys, or for any that it knows."""
+    """Return the browser's options to request one of these passkeys, or any that it has."""
     state = _new_state(now)
     options = generate_authentication_options(
         rp_id=ceremony.party.id,
@@ -315,7 +316,7 @@ def _readable(answer: PasskeyAnswer) -> _Given | None:
 
 
 def _find(session: Session, credential_id: bytes) -> Passkey | None:
-    """Return the passkey, locked; whoever changes a person's passkeys locks the person first."""
+    """Return the passkey, locked; changes of a person's passkeys lock the person first."""
     if not 0 < len(credential_id) <= _MAX_CREDENTIAL_ID_BYTES:
         return None
     owner = select(Passkey.user_id).where(Passkey.credential_id == credential_id)
@@ -337,7 +338,7 @@ def _challenge(ceremony: Ceremony, state: str, policy: AuthPolicy) -> bytes:
 def _expected_challenge(
     session: Session, ceremony: Ceremony, answer: PasskeyAnswer, policy: AuthPolicy
 ) -> bytes | None:
-    """Return the challenge that the answer must be to, or None where it is too old."""
+    """Return the challenge that must have been answered, or None where it has expired."""
     now = int(clock.now(session).timestamp())
     longest = (CHALLENGE_LIFETIME + _CLOCK_DIFFERENCE).total_seconds()
     if not now < _end_of(answer.state) <= now + longest:
@@ -346,7 +347,7 @@ def _expected_challenge(
 
 
 def _end_of(state: str) -> int:
-    """Return when a state ends in seconds since 1970; 0 for what is none."""
+    """Return when a state expires in seconds since 1970; 0 where it is invalid."""
     return whole_number(state.partition(".")[0])
 
 
@@ -366,7 +367,7 @@ def _take(session: Session, challenge: bytes, answer: PasskeyAnswer) -> bool:
 
 # ── Forms ─────────────────────────────────────────────────────────────────────────────────────
 def _read(answer: PasskeyAnswer) -> dict[str, Any]:
-    """Return the answer as JSON; whatever the parser raises where it is none, or is too long."""
+    """Return the answer as JSON; raise the parser's error where it is invalid or too long."""
     if len(answer.credential) > MAX_ANSWER_LENGTH:
         raise ValueError("longer than any answer of a device")
     found: dict[str, Any] = json.loads(answer.credential)
@@ -385,7 +386,7 @@ def _descriptors(session: Session, user_id: int) -> list[PublicKeyCredentialDesc
 
 
 def _handle_of(user_id: int) -> bytes:
-    """Return the user handle: what a device keeps of whom a passkey is for, no personal data."""
+    """Return the user handle: the device's identifier of the person, without personal data."""
     return f"user:{user_id}".encode()
 
 

@@ -46,7 +46,7 @@ def change_password(
     client: Client,
     policy: AuthPolicy,
 ) -> SignIn:
-    """Set a new password, and sign the person out everywhere but here, under another token.
+    """Set a new password, and sign the person out of all other sessions; renew this one's token.
 
     The outcome is SIGNED_IN, or WRONG where the current password is wrong or the session has
     ended. Raises InvalidInput on "new_password", RateLimited, and Conflict("factor_not_confirmed")
@@ -80,7 +80,7 @@ def change_password(
 def request_password_reset(
     session: Session, *, email: str, client: Client, policy: AuthPolicy
 ) -> None:
-    """Mail a link to the address if it is a person's; the caller cannot tell.
+    """Mail a link to the address if it is a person's; the caller cannot detect whether it is.
 
     Raises RateLimited where too many requests come from the client's address.
     """
@@ -104,14 +104,15 @@ def reset_password(
 ) -> None:
     """Set a new password with a mailed link, and sign the person out everywhere.
 
-    The link came to their mailbox, so it proves the address too. Raises NotFound where the link
-    is used or too old, InvalidInput on "password", Overloaded.
+    The link was sent to their mailbox, so it proves the address too. Raises NotFound where the link
+    is used or expired, InvalidInput on "password", Overloaded.
     """
     with sessions() as session:
         person = person_of_link(session, token, RESET_PASSWORD)
     new_hash = hash_new_password(password, email=person.email)
     with sessions.begin() as session:
-        # Before the link, as whoever voids links does: else each could wait for the other.
+        # Before the link, in the order of other code that voids links: otherwise they could
+        # deadlock.
         lock_person(session, User.id == person.id)
         use_link(session, token, RESET_PASSWORD)
         set_password(session, person.id, new_hash)

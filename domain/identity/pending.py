@@ -1,7 +1,7 @@
-"""Signing in with a second factor: what comes after the password, and ends in a session.
+"""Pending sign-ins: the step between the password and the session, for the second factor.
 
-Who has given the right password holds a token of a pending sign-in for some minutes. It opens one
-thing: the page that asks for the second factor, or sets one up for staff who must have one.
+After the right password a person holds the token of a pending sign-in for some minutes. It opens
+only the page that asks for the second factor, or sets one up for staff who must have one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PURPOSE = "second factor"
 
 @dataclass(frozen=True, slots=True)
 class PendingSignIn:
-    """Who is signing in, and what they can prove themselves by."""
+    """A pending sign-in: the person, and the factors that they can use."""
 
     email: str
     has_authenticator: bool
@@ -57,7 +57,7 @@ class PendingSignIn:
 
 
 def admit(session: Session, person: Person, client: Client, policy: AuthPolicy) -> SignIn:
-    """Let somebody in who has given their password, or ask for the second factor."""
+    """Sign in a person whose password was right, or start a pending sign-in for a factor."""
     token = new_token()
     if has_second_factor(session, person.id):
         warn_of_new_network(session, person, client, policy)
@@ -82,14 +82,14 @@ def admit(session: Session, person: Person, client: Client, policy: AuthPolicy) 
 
 
 def has_second_factor(session: Session, user_id: int) -> bool:
-    """Whether the person signs in with more than a password."""
+    """Return whether the person signs in with more than a password."""
     return authenticators.has_authenticator(session, user_id) or (
         passkeys.count_passkeys(session, user_id) > 0
     )
 
 
 def find_pending(session: Session, *, token: str) -> PendingSignIn:
-    """Return what a pending sign-in waits for. Raises NotFound where it is over or too old."""
+    """Return the pending sign-in. Raises NotFound where it has ended or expired."""
     person = _person_of(session, token)
     return PendingSignIn(
         email=person.email,
@@ -100,7 +100,7 @@ def find_pending(session: Session, *, token: str) -> PendingSignIn:
 
 
 def pending_offer(session: Session, *, token: str, issuer: str) -> AuthenticatorOffer | None:
-    """Return the secret for the app of somebody who must set one up. Raises NotFound."""
+    """Return the secret for the app of a person who must set one up. Raises NotFound."""
     person = _person_of(session, token)
     if has_second_factor(session, person.id):
         return None
@@ -112,7 +112,7 @@ def pending_offer(session: Session, *, token: str, issuer: str) -> Authenticator
 def pending_passkey_options(
     session: Session, *, token: str, party: RelyingParty, policy: AuthPolicy
 ) -> CeremonyOptions:
-    """Return what the browser needs to ask for one of the person's passkeys. Raises NotFound."""
+    """Return the browser's options to request one of the person's passkeys. Raises NotFound."""
     person = _person_of(session, token)
     ceremony = Ceremony(_PURPOSE, party, token)
     return passkeys.own_authentication_options(session, ceremony, user_id=person.id, policy=policy)
@@ -144,9 +144,9 @@ def finish_sign_in(
 def finish_set_up(
     sessions: sessionmaker[Session], *, token: str, code: str, client: Client, policy: AuthPolicy
 ) -> tuple[SignIn, tuple[str, ...]]:
-    """Sign in with the first code of an app that was set up on the way; return recovery codes too.
+    """Sign in with the first code of an app set up during sign-in; return recovery codes too.
 
-    Raises NotFound where the pending sign-in or the offered secret is too old, Conflict
+    Raises NotFound where the pending sign-in or the offered secret has expired, Conflict
     ("second_factor_exists") where the person has a second factor by now, and RateLimited.
     """
     codes: tuple[str, ...] = ()

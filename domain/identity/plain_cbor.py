@@ -1,7 +1,7 @@
-"""A look at CBOR before it is decoded: what devices send has no tags and no open ends.
+"""Checks of CBOR before it is decoded: devices send no tags and no indefinite lengths.
 
 CTAP2 allows neither (its canonical form of RFC 8949). A general decoder takes tags for regular
-expressions, dates or fractions, and whoever sends them would choose how long that takes.
+expressions, dates or fractions, and the sender would choose how long that takes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HAS_KEY, _HAS_EXTENSIONS = 0x40, 0x80
 
 
 def is_plain(content: bytes) -> bool:
-    """Whether these are whole CBOR items one after the other, in canonical form as far as it goes.
+    """Return whether these are complete CBOR items in sequence, in canonical form.
 
     The work grows with the length alone.
     """
@@ -43,7 +43,7 @@ def is_plain(content: bytes) -> bool:
 
 
 def is_plain_authenticator_data(content: bytes) -> bool:
-    """Whether what follows the fixed part (WebAuthn, section 6.1) is plain CBOR, or nothing."""
+    """Return whether the part after the fixed one (WebAuthn, section 6.1) is plain CBOR."""
     if len(content) < _RELYING_PARTY_BYTES:
         return False
     flags, rest = content[32], content[_RELYING_PARTY_BYTES:]

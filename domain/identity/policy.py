@@ -1,4 +1,4 @@
-"""Who asks from where, how long sessions live, and how fast guesses are slowed down."""
+"""Clients, lifetimes of sessions, and throttling of guesses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAILS_PER_PERSON = Limit(3, timedelta(minutes=5), timedelta(hours=6), timedelta
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a request comes from: network address, browser, and the language it is answered in."""
+    """The origin of a request: network address, browser, and the language of the answer."""
 
     address: str
     user_agent: str = ""
@@ -29,11 +29,11 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class AuthPolicy:
-    """How long sessions live, and how fast guesses are slowed down.
+    """Lifetimes of sessions, and limits of guesses.
 
     `key` makes the throttle's digests unreadable. `guesses_per_person` is of one person from one
     network, `guesses_of_person` of one from all networks where they never signed in, and
-    `guesses_per_address` of everybody from one network. A session ends after `idle` without a
+    `guesses_per_address` of all persons from one network. A session ends after `idle` without a
     click, and after `longest` in any case; staff have times of their own. Staff of
     `second_factor_roles` sign in with a second factor, and not without.
     """

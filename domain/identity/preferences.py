@@ -33,9 +33,10 @@ def time_zones() -> tuple[str, ...]:
 def save_preferences(
     session: Session, *, actor: Actor, locale: str | None, time_zone: str | None
 ) -> bool:
-    """Keep the person's own choice; None is what their browser says. Return whether it is another.
+    """Save the person's choice (None: the browser's setting). Return whether it has changed.
 
-    Raises InvalidInput on "locale" or "time_zone", and NotAuthorised for who is no person.
+    Raises InvalidInput on "locale" or "time_zone", and NotAuthorised for an actor who is not a
+    person.
     """
     if actor.user_id is None:
         raise NotAuthorised

@@ -1,4 +1,4 @@
-"""The names of people, where facts keep only who they are, as `user:12`."""
+"""Names of people, for facts that hold only an identifier such as `user:12`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PREFIX = "user:"
 
 
 def emails_of(session: Session, *, actor: Actor, actors: Iterable[str | None]) -> dict[str, str]:
-    """Return, for staff, the addresses of people by how facts name them, as no two are the same."""
+    """Return, for staff, the unique email addresses of people by identifier."""
     return {name: email for name, (_shown, email) in _people(session, actor, actors).items()}
 
 
 def names_of(session: Session, *, actor: Actor, actors: Iterable[str | None]) -> dict[str, str]:
-    """Return, for staff, what people are called, by how facts name them.
+    """Return, for staff, the names of people by identifier.
 
-    Parts of the system are left out: `system:jobs` has no name but this.
+    Parts of the system are left out: `system:jobs` has no other name.
     """
     people = _people(session, actor, actors)
     return {name: shown or email for name, (shown, email) in people.items()}

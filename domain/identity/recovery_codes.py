@@ -1,4 +1,4 @@
-"""Recovery codes: each stands in for a lost device, once."""
+"""Recovery codes: each replaces a lost device, once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_recovery_codes(session: Session, user_id: int) -> tuple[str, ...]:
 
 
 def use_recovery_code(session: Session, user_id: int, code: str) -> bool:
-    """Whether this is an unused code of the person; it is used from now on."""
+    """Return whether this is an unused code of the person; it is used from now on."""
     used = session.execute(
         update(RecoveryCode)
         .where(
@@ -63,7 +63,7 @@ def count_recovery_codes(session: Session, user_id: int) -> int:
 
 
 def recovery_code_set(session: Session, user_id: int) -> str:
-    """Return what names the person's present codes, used ones too, and tells nothing of them."""
+    """Return an identifier of the person's present codes, used ones too, that reveals none."""
     digests = select(RecoveryCode.code_digest).where(RecoveryCode.user_id == user_id)
     return hashlib.sha256(b"".join(sorted(session.scalars(digests)))).hexdigest()
 

@@ -1,9 +1,9 @@
-"""A person's own second factors: set up, looked at, replaced and removed while they are signed in.
+"""A signed-in person's own second factors: set up, listed, replaced and removed.
 
-Every change asks for the password again and, where there is a factor, for a proof of one within the
+Every change requires the password again and, where there is a factor, for a proof of one within the
 last minutes (factor_confirmation.py): neither an open browser nor a stolen session with the
-password is enough. It is told by mail. Where a role must have a second factor, the last one can be
-replaced but not removed.
+password is enough. The person is notified by mail. Where a role must have a second factor, the last
+one can be replaced but not removed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _TEMPLATE = "second_factor_changed"
 
 @dataclass(frozen=True, slots=True)
 class SecondFactors:
-    """What a person has beside the password; `is_required` by their role.
+    """A person's factors beside the password; `is_required` by their role.
 
     `may_change`: there is none yet, or one was proven in this session within the last minutes.
     `recovery_code_set` names the present recovery codes (`replace_recovery_codes`).
@@ -69,13 +69,13 @@ class SecondFactors:
 
     @property
     def is_on(self) -> bool:
-        """Whether signing in takes more than the password."""
+        """Whether sign-in requires more than the password."""
         return self.has_authenticator or bool(self.passkeys)
 
 
 @dataclass(frozen=True, slots=True)
 class Reauthentication:
-    """A signed-in person who gives their password once more, for a change of what protects them."""
+    """A signed-in person who enters their password again, for a change of their factors."""
 
     user: SignedInUser
     password: str
@@ -84,7 +84,7 @@ class Reauthentication:
 
 
 def list_second_factors(session: Session, *, actor: Actor, policy: AuthPolicy) -> SecondFactors:
-    """Return what the actor has. Raises NotAuthorised where they are no person."""
+    """Return the actor's second factors. Raises NotAuthorised where they are not a person."""
     user_id = require_person_id(actor)
     return SecondFactors(
         has_authenticator=authenticators.has_authenticator(session, user_id),
@@ -123,14 +123,14 @@ def own_authenticator_offer(
 def confirm_own_authenticator(
     session: Session, *, code: str, token: str, actor: Actor, client: Client
 ) -> tuple[str, ...] | None:
-    """Take the secret that was offered with this token: None where it is no code of it.
+    """Confirm the secret that was offered with this token; return None for a wrong code.
 
     Returns new recovery codes where the person had no second factor before, and else an empty
-    tuple: theirs stay. They are signed out everywhere but here. Raises NotFound where nothing is
-    offered any more.
+    tuple: theirs stay. They are signed out everywhere but here. Raises NotFound where no offer is
+    left.
     """
     user_id = require_person_id(actor)
-    # Whoever signs in at this moment waits, and is asked for the factor then.
+    # A concurrent sign-in waits, and is then required to give the factor.
     lock_person(session, User.id == user_id)
     person = load_person(session, User.id == user_id)
     if person is None:
@@ -162,7 +162,7 @@ def remove_own_authenticator(sessions: sessionmaker[Session], again: Reauthentic
 def own_passkey_options(
     session: Session, *, actor: Actor, email: str, party: RelyingParty, policy: AuthPolicy
 ) -> CeremonyOptions:
-    """Return what the browser needs to make a passkey for the actor. Raises NotAuthorised."""
+    """Return the browser's options to create a passkey for the actor. Raises NotAuthorised."""
     if actor.session_id is None:
         raise NotAuthorised
     return passkeys.registration_options(
@@ -182,7 +182,7 @@ def add_own_passkey(
     answer: PasskeyAnswer,
     party: RelyingParty,
 ) -> tuple[str, ...] | None:
-    """Keep a passkey that the person's device has made: None where the password is wrong.
+    """Store a passkey that the person's device has created; None where the password is wrong.
 
     Returns recovery codes as `confirm_own_authenticator` does. Raises InvalidInput on "passkey" or
     "passkey_name", Conflict("too_many_passkeys"), RateLimited.
@@ -232,8 +232,8 @@ def replace_recovery_codes(
     """Return new recovery codes, which end the older ones; None where the password is wrong.
 
     `replaces` names the codes that the person saw (`SecondFactors.recovery_code_set`): the same
-    request again does not end the codes that it has made. Raises Conflict: "no_second_factor", or
-    "codes_replaced" where they have other codes by now; and RateLimited.
+    request again does not end the codes that it has created. Raises Conflict: "no_second_factor",
+    or "codes_replaced" where they have other codes by now; and RateLimited.
     """
     codes: tuple[str, ...] = ()
 
@@ -252,10 +252,11 @@ def replace_recovery_codes(
 
 # ── By an administrator ───────────────────────────────────────────────────────────────────────
 def reset_second_factors(session: Session, *, user_id: int, reason: str, actor: Actor) -> None:
-    """Remove all second factors of somebody who has lost theirs, and sign them out everywhere.
+    """Remove all second factors of a person who has lost theirs, and sign them out everywhere.
 
-    They are told by mail. Where their role must have a second factor, they set one up at the next
-    sign-in. Raises NotAuthorised, also about oneself; NotFound("user") and InvalidInput("reason").
+    They are notified by mail. Where their role must have a second factor, they set one up at the
+    next sign-in. Raises NotAuthorised, also about oneself; NotFound("user") and
+    InvalidInput("reason").
     """
     require(actor, "manage_people")
     tidy_reason = checked_reason(reason)
@@ -283,7 +284,7 @@ def _change(
     again: Reauthentication,
     change: Callable[[Session, Person], None],
 ) -> bool:
-    with sessions() as session:  # before the password: whoever must prove a factor does that first
+    with sessions() as session:  # before the password: a required factor is proven first
         require_proof(session, again.user)
     person = prove_password(sessions, again.user.email, again.password, again.client, again.policy)
     if person is None or person.id != again.user.user_id:
@@ -297,7 +298,7 @@ def _change(
 
 
 def _after_removal(session: Session, person: Person, again: Reauthentication) -> None:
-    """Refuse to leave staff without a factor that they must have; end codes that stand for none."""
+    """Refuse to leave staff without a required factor; end recovery codes that replace none."""
     if not has_second_factor(session, person.id):
         if person.staff_role in again.policy.second_factor_roles:
             raise Conflict("second_factor_required")

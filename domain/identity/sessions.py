@@ -33,10 +33,10 @@ _SEEN_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class SignedInUser:
-    """A signed-in person as the database has them at this moment.
+    """A signed-in person, as the database has them at this moment.
 
-    `account_id` is the account that this session acts on: the one that was chosen, else the
-    first membership, else none. `touch_due`: it is time to call `touch_session`.
+    `account_id` is the account that this session acts on: the selected one, else the first
+    membership, else none. `touch_due`: it is time to call `touch_session`.
     """
 
     session_id: str
@@ -138,7 +138,7 @@ def session_actor(session: Session, *, token: str, policy: AuthPolicy) -> Signed
 def live_sessions(
     session: Session, *, session_ids: Collection[str], policy: AuthPolicy
 ) -> frozenset[str]:
-    """Return those of the sessions (`session_id_of`) with which somebody is signed in now."""
+    """Return those of the sessions (`session_id_of`) that are signed in now."""
     found = session.scalars(
         _LIVE,
         {
@@ -151,7 +151,7 @@ def live_sessions(
 
 
 def session_id_of(token: str) -> str:
-    """Return what names a session without opening it: the digest of its token, in hex."""
+    """Return an identifier of a session that grants no access: the digest of its token, in hex."""
     return token_digest(token).hex()
 
 
@@ -168,7 +168,7 @@ def create_session(session: Session, *, user_id: int, client: Client, policy: Au
 
 
 def touch_session(session: Session, *, session_id: str) -> None:
-    """Note that the session's person is here; at most once a minute."""
+    """Record that the session is in use; at most once a minute."""
     now = clock.now(session)
     session.execute(
         update(UserSession)
@@ -281,7 +281,7 @@ def open_session(
 
 
 def renew_session(session: Session, session_id: str) -> SignIn:
-    """Give a session another token, for what its person has just proven: a copy of it is out.
+    """Replace a session's token after a proof of its person: copies of the old one stop working.
 
     Other sessions stay. Raises NotFound where it has ended.
     """
@@ -300,7 +300,7 @@ def renew_session(session: Session, session_id: str) -> SignIn:
 
 
 def renew_own_session(session: Session, *, actor: Actor) -> SignIn:
-    """Give the actor's session another token, where what protects it has changed.
+    """Replace the token of the actor's session, where its factors have changed.
 
     Raises NotFound where it has ended, or the actor has none.
     """
@@ -310,7 +310,7 @@ def renew_own_session(session: Session, *, actor: Actor) -> SignIn:
 
 
 def end_pending_sign_ins(session: Session, user_id: int) -> None:
-    """End what the person has begun to sign in to, and a set-up of an authenticator app."""
+    """End the person's pending sign-ins, and a set-up of an authenticator app."""
     withdraw_offer(session, user_id)
     session.execute(delete(PendingSignIn).where(PendingSignIn.user_id == user_id))
 
@@ -318,7 +318,7 @@ def end_pending_sign_ins(session: Session, user_id: int) -> None:
 def revoke_user_sessions(
     session: Session, user_id: int, *, except_session_id: str | None = None
 ) -> int:
-    """Sign the person out, and end what they have begun to sign in to; return how many sessions."""
+    """Sign the person out, and end their pending sign-ins; return the number of sessions."""
     end_pending_sign_ins(session, user_id)
     statement = (
         update(UserSession)

@@ -33,9 +33,9 @@ class SiteChoice:
 
 
 def country_codes() -> tuple[str, ...]:
-    """Return the codes of the countries that an account can be of, and is billed in.
+    """Return the codes of the countries that an account can belong to and be billed in.
 
-    Those of ISO 3166, and XK, by which everybody but ISO knows Kosovo.
+    Those of ISO 3166, and XK, the code in general use for Kosovo, which ISO lacks.
     """
     return tuple(
         code

@@ -9,10 +9,10 @@ _TOKEN_BYTES = 32
 
 
 def new_token() -> str:
-    """Return a token that nobody can guess."""
+    """Return a token that cannot be guessed."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def token_digest(token: str) -> bytes:
-    """Return what is kept of a token: nobody gets the token back from it."""
+    """Return the digest of a token for storage: the token cannot be recovered from it."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""The people who sign in: how they are created, found and written to."""
+"""The people who sign in: creation, lookup and mail."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def normalise_email(email: str) -> str:
 
 
 def known_form(email: str) -> str | None:
-    """Return the address as it would be stored, or None where it is none."""
+    """Return the address in its stored form, or None where it is invalid."""
     try:
         return normalise_email(email)
     except InvalidInput:
@@ -97,7 +97,7 @@ def create_user(
 
 
 def hash_new_password(password: str, *, email: str) -> str:
-    """Return the hash of a password that is good enough: outside any transaction, it takes long.
+    """Return the hash of an acceptable password; slow, so call it outside any transaction.
 
     Raises InvalidInput on "password", Overloaded.
     """
@@ -194,16 +194,16 @@ def mark_verified(session: Session, person: Person) -> None:
 
 
 def actor_for(person: Person, client: Client) -> Actor:
-    """Return the person as the actor of what is audited, without rights."""
+    """Return the person as the actor of audit log entries, without rights."""
     return user_actor(person.id, ip=client.address)
 
 
 def outside_actor(client: Client) -> Actor:
-    """Stand for whoever is outside: the part of the product that lets people in."""
+    """Return the actor for requests of people who are not signed in."""
     return Actor(ActorKind.SYSTEM, None, label="sign-in", ip=client.address)
 
 
-# No mail says a person's name: whoever signs up chooses it, and would choose an advertisement.
+# No mail contains a person's name: it is chosen at sign-up, and could be an advertisement.
 def mail_person(
     session: Session, person: Person, template: str, parameters: Mapping[str, Any], client: Client
 ) -> None:
@@ -220,7 +220,7 @@ def mail_person(
 def may_mail(session: Session, person: Person, policy: AuthPolicy, kind: str) -> bool:
     """Count a mail to the person; False where they have had enough of the kind.
 
-    Each kind by itself: anybody can cause some of them, and would else keep the others away.
+    Each kind by itself: anyone can cause some of them, which would otherwise block the others.
     """
     counter = rate_limits.counter(policy.key, policy.mails_per_person, "mail", kind, str(person.id))
     return rate_limits.try_attempt(session, [counter])

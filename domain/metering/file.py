@@ -34,9 +34,9 @@ _SEPARATOR = "\x1f"
 
 
 class Call(NamedTuple):
-    """One row that makes sense; `account_id` is None where the file does not say.
+    """A valid row; `account_id` is None where the file does not name an account.
 
-    `content` is a digest of the id or, without one, of what the row says, however that is written.
+    `content` is a digest of the id or, without one, of the row's values, however those are written.
     """
 
     line_number: int
@@ -98,7 +98,7 @@ def read_calls(path: Path) -> Iterator[Call | Reject]:
 
 
 def _lines(file: IO[str]) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers; of a line that is too long, more than what is allowed."""
+    """Yield lines with their numbers; cut a line that is too long just above the limit."""
     line_number = 0
     while line := file.readline(MAX_LINE_LENGTH + 2):
         line_number += 1
@@ -120,7 +120,7 @@ def _cells(row: str) -> list[str]:
 
 
 class _RowReader:
-    """Reads rows under one header, and remembers what the rows without an id said."""
+    """Reads rows under one header, and remembers the content of rows without an id."""
 
     def __init__(self, header: str) -> None:
         try:
@@ -157,7 +157,7 @@ class _RowReader:
         named_service = _name(cells[service]) or DEFAULT_SERVICE
         named_model = _name(cells[model])
         event_id = _name(cells[event])
-        # Whoever gives ids may correct what a row says: that must not make it another's row.
+        # A file with ids may correct a row's values: that must not move it to another account.
         key = event_id or _SEPARATOR.join(
             (
                 occurred_at.isoformat(),
@@ -182,7 +182,7 @@ class _RowReader:
         )
 
     def _id_of(self, content: bytes) -> str:
-        """Name a row by what it says, and rows that say the same by their order."""
+        """Name a row by its content, and rows with the same content by their order."""
         ordinal = self._seen.get(content, 0)
         if not ordinal and len(self._seen) >= MAX_ROWS_WITHOUT_ID:
             raise InvalidInput("file", "add_an_id_column", most=MAX_ROWS_WITHOUT_ID)
@@ -204,7 +204,7 @@ def _instant(text: str) -> datetime:
             return instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise _UnusableRowError("timestamp_unreadable") from None
-    # A day without a time would be midnight, which nobody meant.
+    # A day without a time would be read as midnight, which is not meant.
     if len(text) <= _MAX_DATE_LENGTH:
         raise _UnusableRowError("timestamp_unreadable")
     return instant.replace(tzinfo=UTC)

@@ -21,7 +21,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What credit comes to, day after day, if spending goes on as it is.
+    """The credit day after day, if spending continues at its rate.
 
     `balances_micros` holds what is left after each day. `lasts_days` counts the days that are
     paid for in full, None where that is all of them. `lapses_micros` expires unspent in that time.

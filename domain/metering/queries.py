@@ -1,4 +1,4 @@
-"""What an account spends: by day, service and model or resource, and how long its credit lasts.
+"""An account's spending by day, service and model or resource, and the runway of its credit.
 
 Everything is read from roll-ups, so that it costs the same however many entries there are. Days
 are those of the account's site.
@@ -63,7 +63,7 @@ _FIRST_DAY = text("SELECT min(day) FROM daily_totals WHERE account_id = :account
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a model or resource of a service cost, less what was given back, from `begins` on.
+    """The cost of a service's model or resource, less what was reversed, from `begins` on.
 
     `begins` is the first day of a day, week (Monday) or month, which may lie before the period.
     """
@@ -90,7 +90,7 @@ class Resource:
 class UsageReport:
     """A period of an account's spending, `first` to `last` inclusive.
 
-    `resources` stand with the dearest first; `spent_before` is what each service cost in the
+    `resources` are in descending order of cost; `spent_before` is what each service cost in the
     period of the same length before. `balances` holds the balance at the end of each day.
     """
 
@@ -105,12 +105,12 @@ class UsageReport:
 
     @property
     def spent_micros(self) -> int:
-        """What the period cost."""
+        """The cost of the period."""
         return sum(resource.spent_micros for resource in self.resources)
 
     @property
     def before_micros(self) -> int:
-        """What the period before cost."""
+        """The cost of the previous period."""
         return sum(self.spent_before.values())
 
 
@@ -126,7 +126,7 @@ class Outlook:
 def usage_report(
     session: Session, *, actor: Actor, account_id: int, first: date, last: date, grain: str = "day"
 ) -> UsageReport:
-    """Return what was spent between two days, by `grain`.
+    """Return the spending between two days, by `grain`.
 
     Raises NotFound where the actor may not read the account, InvalidInput for a period that ends
     before it begins or is longer than MAX_PERIOD, or another grain.
@@ -184,7 +184,7 @@ def _resources(
 def _balances(
     changes: dict[date, int], balance_micros: int, first: date, last: date
 ) -> tuple[tuple[date, int], ...]:
-    """Go back from today's balance, taking away what came after each day."""
+    """Compute earlier balances from today's, subtracting the entries after each day."""
     after = sum(amount for day, amount in changes.items() if day > last)
     balance = balance_micros - after
     days: list[tuple[date, int]] = []
@@ -199,8 +199,8 @@ def _balances(
 def spending_outlook(session: Session, *, actor: Actor, account_id: int) -> Outlook | None:
     """Return how long credit lasts at the current rate; None where nothing is being spent.
 
-    A service whose spending was given back in full counts as nothing. Raises NotFound where the
-    actor may not read the account.
+    A service whose spending was reversed in full counts as zero. Raises NotFound where the actor
+    may not read the account.
     """
     require(actor, "see_account", account_id)
     zone, _ = _site(session, account_id)

@@ -61,9 +61,9 @@ class UsageEvent(NamedTuple):
 
 @dataclass(slots=True)
 class UsageRecorded:
-    """What became of events: how many were charged now, were known, or cannot be charged.
+    """The outcome of events: counts of those charged now, known before, and rejected.
 
-    `rejected` gives the place of an event in the sequence and a stable slug of the reason;
+    `rejected` holds the position of an event in the sequence and a stable slug of the reason;
     `exact_micros` sums what was charged now, by currency.
     """
 
@@ -76,7 +76,7 @@ class UsageRecorded:
 
 @dataclass(slots=True)
 class ImportSummary:
-    """What an import found: `totals` are exact micros of what was charged now, by currency."""
+    """The outcome of an import: `totals` are exact micros of the new charges, by currency."""
 
     calls: int = 0
     charged: int = 0
@@ -130,14 +130,14 @@ def record_usage(session: Session, *, events: Sequence[UsageEvent], actor: Actor
 
 
 class _Group(NamedTuple):
-    """What one entry charges, and the places of it in the sequence of events."""
+    """The charges of one entry, and the positions of its events in the sequence."""
 
     items: list[ChargeItem]
     places: list[int]
 
 
 def _mismatches(group: _Group, outcome: ChargeOutcome) -> Iterator[tuple[int, str]]:
-    """Yield the later of a group's events whose id says something else already."""
+    """Yield the later of a group's events whose id was used with other values."""
     left = Counter(outcome.mismatched_keys)
     for item, place in zip(reversed(group.items), reversed(group.places), strict=True):
         if left[item.event_id]:
@@ -213,13 +213,13 @@ def import_usage(
 ) -> ImportSummary:
     """Charge every call of a file once, a transaction a batch of whole minutes.
 
-    Rows that name no account are spread over `accounts` by a digest of their content. Where a
-    batch ends depends on the file alone, so an import that was killed and is started again
-    leaves the same ledger. Rows that cannot be charged go to `rejects_path` (a CSV: line, reason,
-    row; a row that a spreadsheet would run stands behind an apostrophe). `report` is told lines
-    done and lines in all. Raises InvalidInput for a file that is no file of calls and for an
-    account that does not exist, Conflict where the file was imported before with other accounts;
-    without `accounts` it goes on with those of before.
+    Rows that name no account are spread over `accounts` by a digest of their content. Where a batch
+    ends depends on the file alone, so an import that was killed and is started again leaves the
+    same ledger. Rows that cannot be charged go to `rejects_path` (a CSV: line, reason, row; a row
+    that a spreadsheet would run stands behind an apostrophe). `report` receives the lines done and
+    the lines in total. Raises InvalidInput for a file that is no file of calls and for an account
+    that does not exist, Conflict where the file was imported before with other accounts; without
+    `accounts` it goes on with those of before.
     """
     require(actor, "charge")
     digest, lines = digest_of_file(path)

@@ -1,9 +1,9 @@
-"""Keyed digests: what people have in common is compared without being kept in clear.
+"""Keyed digests: compare what people have in common without storing it in clear.
 
-The key travels with each session, as its clock does. It is derived from the first secret key that
-a database sees, and kept there under whichever is in force (secret_keys.py): a change of the secret
-key changes no digest. Under another key everything would have another digest, and what was
-known before would not be recognised.
+The key travels with each session, as its clock does. It is derived from the first secret key that a
+database is used with, and stored there under the current one (secret_keys.py): a change of the
+secret key changes no digest. Under another key everything would have another digest, and earlier
+digests would no longer match.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def digest_key(secret_key: bytes) -> DigestKey:
 
 
 def keyed_digest(session: Session, *parts: str) -> bytes | None:
-    """Return the digest of what `parts` name, such as ("email", address).
+    """Return the digest of `parts`, such as ("email", address).
 
-    None in a session without a key, as tools have that know no secret of the portal's.
+    None in a session without a key, as used by tools without the portal's secret.
     """
     key: DigestKey | None = session.info.get(DIGEST_KEY)
     if key is None:

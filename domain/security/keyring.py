@@ -2,7 +2,7 @@
 
 A secret key encrypts other keys and nothing else: those of `data_keys`, under which documents and
 messages are kept, and that of `portal_keys`. A change of the secret key rewrites these few bytes,
-never what was kept, which nobody may change.
+never the stored data, which cannot be changed.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Keyring:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The names of all keys, which tell nothing of them; the current one's is the first."""
+        """The identifiers of all keys, which reveal nothing of them; the current one is first."""
         return tuple(self._wrappers)
 
     def without_previous(self) -> Keyring:
-        """Return a keyring that knows the secret key of now alone."""
+        """Return a keyring with the current secret key alone."""
         return Keyring(self.secret)
 
     def wrap(self, key: bytes) -> bytes:

@@ -39,7 +39,7 @@ _RETRY_AFTER_SECONDS = 10
 
 
 def check_password(password: str, *, email: str, field: str = "password") -> None:
-    """Refuse a password that is short, long, or easy to guess for who knows the address.
+    """Refuse a password that is short, long, or easy to guess from the address.
 
     Raises InvalidInput on `field` with the reason too_short, too_long, same_as_email or guessable.
     """
@@ -58,7 +58,7 @@ def check_password(password: str, *, email: str, field: str = "password") -> Non
 
 
 def hash_password(password: str) -> str:
-    """Return the argon2id hash with its parameters, in the form that tells both.
+    """Return the argon2id hash in the form that contains its parameters.
 
     It takes the processor for a while: no transaction may be open meanwhile. Raises Overloaded.
     """
@@ -67,7 +67,7 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
-    """Whether the password is the hash's; as slow for None, which stands for nobody.
+    """Return whether the password matches the hash; equally slow for None (an unknown person).
 
     Raises Overloaded.
     """
@@ -83,7 +83,7 @@ def verify_password(password: str, password_hash: str | None) -> bool:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """Wait for a turn at what takes long: a wave of it leaves the processor to others.
+    """Wait for a slot for slow work: a burst of it leaves the processor to other requests.
 
     Raises Overloaded where too many wait already, or the wait is long.
     """
@@ -101,7 +101,7 @@ def _turn() -> Iterator[None]:
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """Whether the hash was made with other parameters than new ones are."""
+    """Return whether the hash was created with other parameters than new ones are."""
     return _HASHER.check_needs_rehash(password_hash)
 
 

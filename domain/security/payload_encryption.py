@@ -1,8 +1,8 @@
-"""Personal data that is kept and must be erasable: encrypted by a key of its account and year.
+"""Encryption of erasable personal data, by a key for each account and year.
 
 Rows that hold it are insert-only. To erase it, its key is destroyed, and to let it lapse, the keys
-of old years are. Each key is wrapped by one that only the environment has (keyring.py). What a mail
-is made from is kept under keys of nobody's.
+of old years are. Each key is wrapped by one that only the environment has (keyring.py). The values
+of mails are kept under keys that belong to no account.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class Vault:
     def seal(
         self, session: Session, *, account_id: int, content: bytes, at: datetime | None = None
     ) -> bytes:
-        """Return the content encrypted by the account's key of the year, made where need be.
+        """Return the content encrypted by the account's key of the year, created where needed.
 
-        `at` is when the content came, in UTC; without it, it is of now.
+        `at` is when the content was received, in UTC; it defaults to now.
         """
         year = (at or clock.now(session)).year
         sealed = self._key(session, account_id, year).encrypt(content)
         return str(year).encode() + _MARK + sealed
 
     def open(self, session: Session, *, account_id: int, sealed: bytes) -> bytes:
-        """Return what was sealed. Raises NotFound where its key was destroyed or is another's."""
+        """Decrypt sealed content. Raises NotFound where its key is gone or another account's."""
         year, _, token = sealed.partition(_MARK)
         key = self._find(session, account_id, int(year))
         if key is None:
@@ -97,7 +97,7 @@ class Vault:
 
 
 def vault_of(session: Session) -> Vault:
-    """Return the session's own vault. Raises RuntimeError where it was made without one."""
+    """Return the session's own vault. Raises RuntimeError where the session has none."""
     vault: Vault | None = session.info.get(VAULT)
     if vault is None:
         raise RuntimeError("what this session keeps is sealed, and it has no vault to do it by")
@@ -110,5 +110,5 @@ def destroy_keys(session: Session, *, account_id: int) -> None:
 
 
 def destroy_keys_before(session: Session, *, year: int) -> int:
-    """Let lapse what was sealed before a year; return how many keys went."""
+    """Destroy the keys of content sealed before a year; return the number of keys."""
     return len(session.execute(_DESTROY_OLD, {"year": year}).all())

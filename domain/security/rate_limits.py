@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many tries pass freely, and how the waits after them grow.
+    """The number of free attempts, and the growth of the waits after them.
 
-    After `free` tries each one more opens a wait of `first_wait`, doubled every time up to
-    `longest_wait`. A quiet `forgotten_after` since the last try forgets them all.
+    After `free` attempts each further one starts a wait of `first_wait`, doubled every time up to
+    `longest_wait`. After `forgotten_after` without an attempt the count starts again.
     """
 
     free: int
@@ -41,9 +41,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What is counted: a limit, and the digest of whose tries these are.
+    """A limit, and the digest of the party whose attempts are counted.
 
-    `is_of_network`: they are those of everybody in a network.
+    `is_of_network`: they are those of a whole network.
     """
 
     key_digest: bytes
@@ -52,7 +52,7 @@ class Counter:
 
 
 def counter(key: bytes, limit: Limit, *parts: str, is_of_network: bool = False) -> Counter:
-    """Return the counter of what `parts` name, such as ("sign-in", address).
+    """Return the counter of `parts`, such as ("sign-in", address).
 
     The digest is keyed: neither addresses nor emails can be read or guessed from the table.
     """
@@ -84,9 +84,9 @@ _PURGE = text("DELETE FROM throttles WHERE window_started_at <= :before RETURNIN
 
 
 def record_attempt(session: Session, counters: Iterable[Counter]) -> None:
-    """Count one try on every counter; raise RateLimited where one of them says to wait.
+    """Count one attempt on every counter; raise RateLimited where one of them requires a wait.
 
-    A try that is refused must count nowhere: let the error end the transaction or savepoint.
+    A refused attempt must count nowhere: let the error end the transaction or savepoint.
     """
     now = clock.now(session)
     # Always in the order of the keys: tries that share counters wait, and never deadlock.
@@ -109,7 +109,7 @@ def record_attempt(session: Session, counters: Iterable[Counter]) -> None:
 
 
 def try_attempt(session: Session, counters: Iterable[Counter]) -> bool:
-    """Whether the try was counted; for requests whose answer must not tell that it was not."""
+    """Return whether the attempt was counted; for requests that must not reveal a refusal."""
     try:
         with session.begin_nested():
             record_attempt(session, counters)

@@ -1,7 +1,7 @@
 """The command line: `python -m portal COMMAND`.
 
-What goes wrong is one clear line, and exit 1; exit 2 for arguments that cannot be, and where
-`verify-ledger` or `verify-audit` could not look.
+An error is one clear line, and exit 1; exit 2 for invalid arguments, and where `verify-ledger` or
+`verify-audit` could not look.
 """
 
 from __future__ import annotations

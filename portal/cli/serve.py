@@ -61,7 +61,7 @@ def serve(
         with gateway_sandbox.running(chosen):
             server.run(sockets=[listener])
     except (KeyboardInterrupt, SystemExit):
-        # Stopped by a signal, or not started; the lines below tell which.
+        # Stopped by a signal, or not started; the lines below tell the cases apart.
         pass
     finally:
         listener.close()
@@ -71,7 +71,7 @@ def serve(
 
 
 def _hear_startup() -> None:
-    """Show in plain words what takes long before the portal is ready."""
+    """Print a sentence about each step that takes long before the portal is ready."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("portal.startup")
@@ -125,7 +125,7 @@ class _GuardedStart:
 
 
 class _Server(uvicorn.Server):
-    """A server that says where it listens, and in demo mode how to sign in, once it is ready."""
+    """A server that prints its address, and in demo mode how to sign in, once it is ready."""
 
     def __init__(self, config: uvicorn.Config, chosen: Settings, host: str) -> None:
         super().__init__(config)

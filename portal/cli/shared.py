@@ -1,4 +1,4 @@
-"""What commands share: the list of them, what they print, the database they work on."""
+"""Shared parts of commands: their registry, their output, the database they work on."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def options(
 
 
 class CommandError(Exception):
-    """The command cannot be carried out; the message is the sentence for whoever gave it."""
+    """The command cannot be carried out; the message is the sentence to print."""
 
 
 class DifferenceError(CommandError):
-    """What was to be proved does not hold; the message says what differs."""
+    """The proof has failed; the message states the difference."""
 
 
 class IncompleteCheckError(Exception):
-    """A proof could not be carried out, so that nothing is known; `cause` says why."""
+    """A proof could not be carried out, so that nothing is known; `cause` states why."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -62,7 +62,7 @@ class IncompleteCheckError(Exception):
 
 @contextmanager
 def proving() -> Iterator[None]:
-    """Tell a difference, which passes, from whatever else ends the block: IncompleteCheckError."""
+    """Raise IncompleteCheckError for any error in the block but a DifferenceError."""
     try:
         yield
     except DifferenceError:

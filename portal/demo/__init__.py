@@ -1,4 +1,4 @@
-"""The demo: sample accounts with three months of history, made by the portal's own services."""
+"""The demo: sample accounts with three months of history, created by the portal's own services."""
 
 from portal.demo.campaigns import VOUCHER_CODE, load_campaigns, load_rates
 from portal.demo.loading import anyone_can_sign_in, load

@@ -1,7 +1,7 @@
 """The demo: people of every role, and three months of credit and usage in four wallets.
 
-Everything goes through the services that real customers go through, at a clock that walks from
-then to now; the same day gives the same demo. Its password is known to everybody, so it is for
+Everything goes through the services that real customers go through, with a clock that advances from
+three months ago to now; the same day yields the same demo. Its password is public, so it is for
 demo mode alone.
 """
 
@@ -64,14 +64,14 @@ _CAN_SIGN_IN = text(
 # ── Who there is ──────────────────────────────────────────────────────────────────────────────
 
 
-# ── What they use ─────────────────────────────────────────────────────────────────────────────
+# ── Usage ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 # ── Loading ───────────────────────────────────────────────────────────────────────────────────
 def load(sessions: sessionmaker[Session], *, report: Callable[[str], None]) -> None:
-    """Make the demo's people, wallets and history, all or nothing; do nothing where they exist.
+    """Create the demo's people, wallets and history, all or nothing; do nothing where they exist.
 
-    `report` is told in plain words what takes a few seconds.
+    `report` receives a sentence about each step that takes a few seconds.
     """
     with sessions() as session, session.begin():
         session.execute(_LOCK)
@@ -82,7 +82,7 @@ def load(sessions: sessionmaker[Session], *, report: Callable[[str], None]) -> N
 
 
 def anyone_can_sign_in(session: Session) -> bool:
-    """Whether the database holds a person with the demo's password who is not disabled."""
+    """Return whether the database has an active person with the demo's password."""
     return _ask(session, _CAN_SIGN_IN)
 
 
@@ -113,7 +113,7 @@ class _Demo:
         self._invite()
 
     def _invite(self) -> None:
-        """Leave an invitation that waits for somebody who has not signed up."""
+        """Create an open invitation for a person who has not signed up."""
         invite_member(
             self._session,
             account_id=self._accounts[GLOBAL.name],
@@ -275,7 +275,7 @@ class _Demo:
 
         return charge
 
-    # ── What does not happen every day ────────────────────────────────────────────────────────
+    # ── Rare events ───────────────────────────────────────────────────────────────────────────────
     def _charge_now(
         self,
         wallet: Wallet,

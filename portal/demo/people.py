@@ -1,4 +1,4 @@
-"""Who the demo has: the people that sign in, and the accounts with their credit."""
+"""The demo's people, and its accounts with their credit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from domain.actors import MemberRole, StaffRole
 
-PASSWORD = "try-the-demo-portal"  # noqa: S105 - shown to everybody who starts the demo
+PASSWORD = "try-the-demo-portal"  # noqa: S105 - shown to everyone who starts the demo
 DAYS = 92
 
 
@@ -21,7 +21,7 @@ class Person:
 
     @property
     def role(self) -> str:
-        """What the person is, in a few words for the list of sign-ins."""
+        """The person's role, in a few words for the list of sign-ins."""
         if self.staff_role is not None:
             return f"staff, {self.staff_role}"
         return ", ".join(f"{role} of {wallet}" for wallet, role in self.memberships)
@@ -29,7 +29,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Credit that came `days_ago`, in currency units; valid for `valid_days` where that is set."""
+    """Credit granted `days_ago`, in currency units; valid for `valid_days` where that is set."""
 
     days_ago: int
     kind: str

@@ -1,4 +1,4 @@
-"""What the demo's accounts use: services, models and how much of each."""
+"""The usage of the demo's accounts: services, models and quantities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """One way of using a service: how often, on what, and what each call measures."""
+    """A pattern of usage: how often, of what, and the measures of each call."""
 
     weight: int
     service: str

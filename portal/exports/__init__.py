@@ -1,1 +1,1 @@
-"""Files of Credit History: what is in them, and the processes that write them."""
+"""Files of Credit History: their content, and the processes that write them."""

@@ -51,7 +51,7 @@ def write_export(
     made_at: datetime,
     report: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> None:
-    """Write the file, from one moment of the database; `report` is told rows written, and all.
+    """Write the file from one database snapshot; `report` receives rows written and in total.
 
     Raises NotFound where the actor may not read the account.
     """
@@ -98,7 +98,7 @@ def _write_csv(
     actor: Actor,
     options: ExportOptions,
 ) -> None:
-    """Write the columns and words of the workbook: RFC 4180, UTF-8 with the mark Excel needs."""
+    """Write the workbook's columns: RFC 4180, UTF-8 with the byte order mark for Excel."""
     decimals = currency_exponent(currency)
     titles = [column.title for column in _columns(currency, options.zone)]
     with path.open("w", encoding="utf-8-sig", newline="", buffering=_BUFFERED_BYTES) as file:
@@ -158,7 +158,7 @@ def _sheet_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the data
     return (*_words(row), amount_cell(micros), exact_text(micros), amount_cell(balance))
 
 
-# ── What both files say of a row ───────────────────────────────────────────────────────────────
+# ── A row in both formats ─────────────────────────────────────────────────────────────────────────
 def _pages(
     session: Session, *, actor: Actor, options: ExportOptions
 ) -> Iterator[list[tuple[Any, ...]]]:
@@ -175,7 +175,7 @@ def _pages(
 
 
 def _words(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a row of the database
-    """Return what stands before the amounts: when, what and how it stands, as the page says it."""
+    """Return the columns before the amounts: date, description and status, as on the page."""
     rank, kind, service, source, code, parameters, _micros, _balance, local, instant = row
     return (
         local,
@@ -195,7 +195,7 @@ def exact_text(micros: int) -> str:
     return f"{sign}{units}.{rest:06}"
 
 
-# A file repeats the same words over and over; the words themselves are those of the page.
+# A file repeats the same texts many times; the texts themselves are those of the page.
 @lru_cache(maxsize=_REMEMBERED)
 def _description(code: str, parameters: str) -> str:
     return safe_text(ledger_labels.description(code, json.loads(parameters)))
@@ -225,7 +225,7 @@ def _voucher(parameters: str) -> str:
     return safe_text(str(json.loads(parameters).get("origin") or ""))
 
 
-# ── What stands on top ─────────────────────────────────────────────────────────────────────────
+# ── The heading ───────────────────────────────────────────────────────────────────────────────────
 def _heading(
     summary: AccountSummary,
     options: ExportOptions,
@@ -242,7 +242,7 @@ def _heading(
     ]
     named = [(ledger_labels.status(status), each) for status, each in totals.by_status.items()]
     if totals.payments.row_count:
-        # What may be credited is no sum with what is set aside.
+        # Amounts that may be credited and amounts on hold do not add up.
         processing = ledger_labels.status(HistoryStatus.PROCESSING)
         named[-1] = (_("{status}, holds").format(status=processing), named[-1][1])
         name = _("{status}, pending payments").format(status=processing)
@@ -259,7 +259,7 @@ def _rows_and_amount(count: int, amount: str) -> str:
 
 
 def filter_words(filters: HistoryFilter, zone: str) -> str:
-    """Return what the filter lets through, in the words of the page."""
+    """Return the filter's conditions, in the words of the page."""
     parts = [
         *(f"{_('Service')} = {ledger_labels.service(each)}" for each in sorted(filters.services)),
         *(f"{_('Status')} = {ledger_labels.status(each)}" for each in sorted(filters.statuses)),

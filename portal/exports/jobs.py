@@ -1,4 +1,4 @@
-"""Starts the processes that write exports, and knows where the files are."""
+"""Starts the processes that write exports, and locates their files."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def folder() -> Path:
 def start(actor: Actor, options: ExportOptions) -> tuple[int, threading.Thread]:
     """Have a process write the file; return the job's id, and the thread that waits for it.
 
-    In a zone that the database does not know, such as this machine's own, the dates are UTC's.
-    Raises NotFound, InvalidInput and ExportsBusy as `begin_export` does.
+    In a zone that the database does not know, such as a zone of this machine only, the dates are
+    UTC's. Raises NotFound, InvalidInput and ExportsBusy as `begin_export` does.
     """
     if not database.read_one(clock.knows_zone, zone=options.zone):
         options = replace(options, zone="UTC")
     job_id = database.transaction(export_jobs.begin_export, actor=actor, options=options)
     path = folder() / f"{job_id}.{options.file_format}"
     message = worker.describe(actor, options, job_id, path)
-    # A thread ends with its process; that loses the export, and its row tells so.
+    # A thread ends with its process; that loses the export, and its row shows so.
     waiting = threading.Thread(
         target=_work,
         args=(job_id, json.dumps(message), path),
@@ -86,7 +86,7 @@ def remove_forgotten() -> int:
 
 
 def _delete(path: Path) -> bool:
-    """Delete a file, and say whether it is gone: one that cannot be is no fault of an export."""
+    """Delete a file; return whether it is gone: a file that cannot be deleted fails no export."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -96,7 +96,7 @@ def _delete(path: Path) -> bool:
 
 
 def job() -> Job:
-    """Return the job that forgets exports when their time is over, and deletes their files."""
+    """Return the job that removes expired exports, and deletes their files."""
 
     def forget(_stop: threading.Event) -> str:
         forgotten = database.transaction(export_jobs.forget_exports, actor=_SYSTEM)
@@ -106,11 +106,11 @@ def job() -> Job:
 
 
 def _work(job_id: int, message: str, path: Path) -> None:
-    """Run the worker; whatever ends it, the job's row does not say "running" for long."""
+    """Run the worker; however it ends, the job's row does not stay "running" for long."""
     try:
-        # Where several processes serve, each deletes what stands in a folder of its own.
+        # Where several processes serve, each deletes the files in its own folder.
         remove_forgotten()
-        process = subprocess.Popen(  # noqa: S603 - our own module, no word of it from outside
+        process = subprocess.Popen(  # noqa: S603 - our own module, no untrusted argument
             _command(),
             env=environment(),
             cwd=ROOT,
@@ -123,7 +123,7 @@ def _work(job_id: int, message: str, path: Path) -> None:
         if process.returncode:
             _log.error("export %d failed: %s", job_id, faults)
     finally:
-        # First: who sees the end of the job finds nothing unfinished.
+        # First, so that a caller who sees the end of the job finds everything finished.
         _delete(worker.unfinished(path))
         database.transaction(
             export_jobs.finish_export, actor=_SYSTEM, job_id=job_id, state=ExportState.FAILED
@@ -131,7 +131,7 @@ def _work(job_id: int, message: str, path: Path) -> None:
 
 
 def _wait(process: subprocess.Popen[str], job_id: int, message: str) -> str:
-    """Wait for the worker, saying that it lives: rows may take long to be counted."""
+    """Wait for the worker and keep its job alive: counting the rows may take long."""
     given: str | None = message
     try:
         while True:
@@ -150,7 +150,7 @@ def _command() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return what the worker needs to know: the database, and none of the portal's secrets."""
+    """Return the worker's environment: the database, and none of the portal's secrets."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -96,7 +96,7 @@ def _printable(text: str) -> str:
 
 
 class _Page:
-    """A4, from the top: who sells, who pays, what was paid, and what it is."""
+    """An A4 page, from the top: the seller, the customer, what was paid, and the total."""
 
     def __init__(self, content: DocumentContent, zone: str) -> None:
         self._content = content
@@ -184,7 +184,7 @@ class _Page:
         return show(moment(content), self._zone)
 
     def _has_time(self) -> bool:
-        """Whether the money moved at a known time: the bank tells the day of a transfer alone."""
+        """Return whether the payment's time is known: for a transfer only its day is."""
         return self._content.gateway != BANK or self._content.kind != RECEIPT
 
     def _tax(self) -> None:

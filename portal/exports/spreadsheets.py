@@ -56,7 +56,7 @@ def write_workbook(
     heading: Sequence[str],
     sheet_rows: int = SHEET_ROWS,
 ) -> None:
-    """Write rows to a workbook in bounded memory; what one sheet cannot hold goes on in the next.
+    """Write rows to a workbook in bounded memory; continue on another sheet when one is full.
 
     Above the titles stand the lines of the heading, on every sheet. A cell is text, a number, a
     naive datetime, or None. `row_count` decides how many sheets there are, and must be right.
@@ -94,7 +94,7 @@ def write_workbook(
 def _or_titles(
     records: Iterator[dict[str, Any]], titles: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records, none before it is asked for; a sheet without any still has its titles."""
+    """Yield the records lazily; a sheet without any still has its titles."""
     is_empty = True
     for record in records:
         is_empty = False
@@ -104,7 +104,7 @@ def _or_titles(
 
 
 def safe_text(text: str) -> str:
-    """Return text that no program takes for a formula, not longer than a cell."""
+    """Return text that no program runs as a formula, not longer than a cell allows."""
     return guarded(text)[:MAX_TEXT_LENGTH]
 
 
@@ -116,7 +116,7 @@ def workbook_content(
     row_count: int,
     heading: Sequence[str],
 ) -> bytes:
-    """Return what `write_workbook` writes."""
+    """Return the content that `write_workbook` writes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workbook.xlsx"
         write_workbook(
@@ -203,7 +203,7 @@ def _write_cell(sheet: Worksheet, row: int, column: int, value: Any) -> Any:  # 
         cell.value = safe_text(ILLEGAL_CHARACTERS_RE.sub("", value))
         cell.data_type = "s"  # an error's name, such as #N/A, is text here too
     elif isinstance(value, datetime):
-        # Excel knows no zones.
+        # Excel has no time zones.
         cell.value = value.astimezone(UTC).replace(tzinfo=None, microsecond=0)
         cell.number_format = DATES
     else:
@@ -214,7 +214,7 @@ def _write_cell(sheet: Worksheet, row: int, column: int, value: Any) -> Any:  # 
 
 
 def amount_cell(micros: int | None) -> float | None:
-    """Return an amount as Excel keeps numbers: to 15 digits. The exact one stands beside it."""
+    """Return an amount with the 15 digits that Excel keeps. The exact one is in the next column."""
     return None if micros is None else micros / _MICROS
 
 

@@ -1,7 +1,7 @@
 """A process that writes one export, so that no page waits for it.
 
-`python -m portal.exports.worker` reads what to write as JSON from its input, and DATABASE_URL from
-its environment.
+`python -m portal.exports.worker` reads its options as JSON from standard input, and DATABASE_URL
+from its environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def describe(actor: Actor, options: ExportOptions, job_id: int, path: Path) -> dict[str, Any]:
-    """Return what a worker is told, as JSON can carry it."""
+    """Return the worker's options, in a form that JSON can carry."""
     return {
         "user_id": actor.user_id,
         "staff_role": actor.staff_role,
@@ -49,7 +49,7 @@ def describe(actor: Actor, options: ExportOptions, job_id: int, path: Path) -> d
 
 
 def main() -> None:
-    """Write the file; what goes wrong ends the process, and its starter sees that."""
+    """Write the file; an error ends the process, which its parent sees."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     os.umask(0o077)
@@ -92,7 +92,7 @@ def unfinished(path: Path) -> Path:
 
 
 def note_progress(job_id: int, progress: tuple[int, int] | None = None) -> None:
-    """Tell the job's row that the file is being written; no file is lost where that fails."""
+    """Record in the job's row that the file is being written; ignore errors of the database."""
     try:
         database.transaction(
             export_jobs.note_progress, actor=_SYSTEM, job_id=job_id, progress=progress
@@ -102,7 +102,7 @@ def note_progress(job_id: int, progress: tuple[int, int] | None = None) -> None:
 
 
 def _reporter(job_id: int) -> Callable[[int, int], None]:
-    """Return what tells the job's row how far the file is, once a second."""
+    """Return a callback that records the progress in the job's row, once a second."""
     reported_at = monotonic()
 
     def report(done: int, count: int) -> None:

@@ -1,1 +1,1 @@
-"""The portal's own routes: what Streamlit's pages cannot do, such as setting a cookie."""
+"""The portal's own routes: for what Streamlit's pages cannot do, such as setting a cookie."""

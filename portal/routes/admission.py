@@ -1,4 +1,4 @@
-"""What a browser gets after a right password: a session, or the way to the second factor."""
+"""The answer to a right password: a session, or the way to the second factor."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _STEPS = {
 
 
 def is_admitted(result: SignIn) -> bool:
-    """Whether the password was right, so that `admit` has somewhere to lead."""
+    """Whether the password was right, so that `admit` has a step to continue with."""
     return result.outcome is SignInOutcome.SIGNED_IN or result.outcome in _STEPS
 
 
 def admit(call: Call, result: SignIn, next_path: str) -> Response:
-    """Lead somebody who gave the right password on: in, or to the step that is left."""
+    """Send a person whose password was right on: into the portal, or to the remaining step."""
     if result.outcome is SignInOutcome.SIGNED_IN:
         return start_session(call, result, redirect(next_path))
     response = redirect(with_next(_STEPS[result.outcome], next_path))

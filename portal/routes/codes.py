@@ -1,4 +1,4 @@
-"""What shows secrets of a second factor once: the QR code of an app, and recovery codes."""
+"""Secrets of a second factor that are shown once: an app's QR code, and recovery codes."""
 
 from __future__ import annotations
 

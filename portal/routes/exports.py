@@ -1,4 +1,4 @@
-"""Exports: a form that asks for a file, and the address of a file that is done."""
+"""Exports: a form that requests a file, and the address of a finished file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def routes() -> list[BaseRoute]:
 
 
 def _submit(call: Call) -> Response:
-    """Begin an export, and answer with the file; one that takes long shows on the page."""
+    """Start an export, and answer with the file; one that takes long is shown on the page."""
     actor = call.visitor.actor(call.client.address)
     try:
         options = _options(call)
@@ -72,7 +72,7 @@ def _show_file(call: Call, *_reply: object) -> Response:
 
 
 def _file(export: Export) -> Response | None:
-    """Return the file of an export that was found for whoever asks; who may read is known."""
+    """Return the file of an export; the right to read it has been checked."""
     path = jobs.file_of(export)
     if path is None or export.state is not ExportState.DONE:
         return None
@@ -83,9 +83,9 @@ def _file(export: Export) -> Response | None:
     return FileResponse(path, filename=name, media_type=media_type, headers=DOWNLOAD_HEADERS)
 
 
-# ── What was asked for ─────────────────────────────────────────────────────────────────────────
+# ── The requested options ─────────────────────────────────────────────────────────────────────────
 def _options(call: Call) -> ExportOptions:
-    """Return what the form on the page holds; raise InvalidInput for what no page ever held."""
+    """Return the options of the page's form; raise InvalidInput for any that no page offers."""
     try:
         options = ExportOptions.from_json(json.loads(call.given("options")))
     except (ValueError, RecursionError) as error:

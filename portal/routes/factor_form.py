@@ -1,4 +1,4 @@
-"""The form that asks for a second factor: a code, a passkey or a recovery code."""
+"""The form for a second factor: a code, a passkey or a recovery code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RECOVERY = Factor.RECOVERY_CODE.value
 
 @dataclass(frozen=True, slots=True)
 class FactorForm:
-    """What a page asks for and why; `other_path` shows it with the other kind of code.
+    """The texts and fields of a factor form; `other_path` shows it with the other kind of code.
 
     `passkey_options` are None where the person has no passkey that works here.
     """
@@ -55,7 +55,7 @@ def show_factor_form(call: Call, form: FactorForm, reply: Reply) -> Response:
 
 
 def answer_of(call: Call) -> FactorAnswer:
-    """Return what was sent as the second factor."""
+    """Return the submitted second factor."""
     passkey, party = answer_in(call), relying_party(call)
     if passkey is not None and party is not None:
         return FactorAnswer(Factor.PASSKEY, passkey=passkey, party=party)
@@ -65,7 +65,7 @@ def answer_of(call: Call) -> FactorAnswer:
 
 
 def wrong_answer_text(call: Call) -> str:
-    """Return the sentence for what was sent and proves nothing."""
+    """Return the error message for the submitted second factor."""
     if call.given("passkey"):
         return _("The passkey was not accepted. Try again.")
     if call.given("use") == _RECOVERY:
@@ -74,7 +74,7 @@ def wrong_answer_text(call: Call) -> str:
 
 
 def _other_way(form: FactorForm, *, with_recovery: bool) -> tuple[str, str]:
-    """Return the address of the other way to prove oneself, and its words."""
+    """Return the address and the label of the other kind of proof."""
     if with_recovery:
         return form.other_path, _("Use your app or passkey")
     separator = "&" if "?" in form.other_path else "?"

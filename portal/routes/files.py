@@ -44,7 +44,7 @@ _REFUSED = {"not_found": 404, "not_authorised": 403}
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file's name, what it is, and its content."""
+    """A file's name, its media type, and its content."""
 
     name: str
     media_type: str
@@ -52,7 +52,7 @@ class File:
 
 
 def routes() -> list[BaseRoute]:
-    """Return the routes of all files that are made on the spot."""
+    """Return the routes of all files that are created on request."""
     return [
         form_route(path, Form(None, show=partial(_show, make), for_signed_in=True))
         for path, make in _MAKERS.items()
@@ -72,7 +72,7 @@ def _show(make: Callable[[Call, Actor], File], call: Call, _reply: Reply) -> Res
     return Response(file.content, headers=headers, media_type=file.media_type)
 
 
-# ── What each file is made of ─────────────────────────────────────────────────────────────────
+# ── The content of each file ──────────────────────────────────────────────────────────────────────
 def _audit(call: Call, actor: Actor, *, extension: str) -> File:
     filters = AuditFilter(
         who=_text(call, "who") or "people",
@@ -102,7 +102,7 @@ def _codes(call: Call, actor: Actor, *, extension: str) -> File:
 def _evidence(call: Call, actor: Actor) -> File:
     number = whole_number(call.given("transfer"))
     media_type, content = database.read_snapshot(evidence_of, transfer_id=number, actor=actor)
-    # A name of our own: the uploaded one was chosen by whoever recorded the transfer.
+    # A generated name: the uploaded one was chosen by the person who recorded the transfer.
     return File(f"evidence-{number}.{media_type.rpartition('/')[2]}", media_type, content)
 
 
@@ -135,7 +135,7 @@ _MAKERS: dict[str, Callable[[Call, Actor], File]] = {
 }
 
 
-# ── What was asked for ────────────────────────────────────────────────────────────────────────
+# ── The requested file ────────────────────────────────────────────────────────────────────────────
 def _text(call: Call, name: str) -> str:
     text = call.given(name)
     check_text(**{name: text})

@@ -1,7 +1,7 @@
-"""What the forms of our own routes share: methods, tokens, who asks, and how answers look.
+"""Shared parts of our own routes' forms: methods, tokens, the signed-in user, answers.
 
-Requests are parsed in the event loop; what they ask for is done in a worker thread, where the
-database may be waited for.
+Requests are parsed in the event loop; they are handled in a worker thread, which may wait for the
+database.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class Form:
     """The ASGI application behind one form: GET shows it, POST submits it, the rest is a 405.
 
     A POST must come from a page of this origin and carry the token that was in the form. Without
-    `show` there is only the POST: the form stands on another page. One that `is_costly` to
-    draw is not drawn again for who has to wait. Where it `leads_back`, a sign-in on the way does.
+    `show` there is only the POST: the form is on another page. One that `is_costly` to draw is not
+    drawn again for a client that has to wait. Where it `leads_back`, a sign-in on the way returns
+    to it.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class Form:
         return response
 
     async def _refuse_again(self, request: Request, seconds: int) -> Response:
-        """Answer a network that has to wait still, in the event loop: nothing is asked for it."""
+        """Answer a network that still has to wait, in the event loop, without a query."""
         if not await self._refusals.delay():
             return plain_answer(429, {"Retry-After": str(seconds)})
         use(language_of(request))
@@ -177,7 +178,7 @@ class Form:
 
 
 def _please_wait(call: Call, reply: Reply) -> Response:
-    """Return a page of one sentence: to draw the form again takes what a flood is after."""
+    """Return a page of one sentence: drawing the form again is the load that a flood is after."""
     again = (call.request.url.path, _("Try again"))
     return message(call, _("Please wait"), reply.alert or "", link=again, status=reply.status)
 
@@ -193,16 +194,16 @@ def _queue_for(request: Request) -> WorkerQueue:
 
 
 def _is_too_long(request: Request) -> bool:
-    """Whether a request says that it has more than a form, so that nobody need read it."""
+    """Return whether a request declares more than a form's size, so that it need not be read."""
     length = request.headers.get("content-length", "0")
     return not is_whole_number(length) or int(length) > MAX_FORM_BYTES
 
 
 def _disconnects(receive: Receive) -> Receive:
-    """Return what says that the client has gone, and nothing else.
+    """Return a `receive` that only reports that the client has disconnected.
 
-    An answer that is sent in parts listens for that meanwhile. What is left of a body is for
-    nobody, and one that is longer than may be ends the answer.
+    An answer that is sent in parts listens for that meanwhile. The rest of a body is discarded, and
+    one that is too long ends the answer.
     """
 
     async def until_disconnect() -> Message:
@@ -227,7 +228,7 @@ def form_route(path: str, form: Form) -> Route:
 # ── Paths ──────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── Who asks ───────────────────────────────────────────────────────────────────────────────────
+# ── The signed-in user ────────────────────────────────────────────────────────────────────────────
 
 
 def _call(request: Request, fields: Mapping[str, str], *, for_signed_in: bool) -> Call:
@@ -271,8 +272,8 @@ def _guarded(
     request: Request,
     fields: Mapping[str, str],
 ) -> Response:
-    """Answer, and where that fails say so with an id that the log has too."""
-    # Each worker thread's call has a context of its own: nobody else hears this language.
+    """Answer, and on an error show an id that the log has too."""
+    # Each worker thread's call has a context of its own: the language affects no other request.
     use(language_of(request))
     try:
         return answer(request, fields)

@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can serve: for load balancers and watchdogs."""
+"""Liveness and readiness of this process: for load balancers and watchdogs."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def routes() -> list[BaseRoute]:
 
 
 class Probe:
-    """The ASGI application behind one question that is answered by a word.
+    """The ASGI application behind one check that is answered by a word.
 
-    Without a question it is "ok", at once: however long others wait for a thread.
+    Without a check it is "ok", at once: however long others wait for a thread.
     """
 
     def __init__(self, ask: Callable[[], str] | None) -> None:

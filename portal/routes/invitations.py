@@ -33,7 +33,7 @@ def routes() -> list[BaseRoute]:
 
 
 def _show(call: Call, reply: Reply = FIRST) -> Response:
-    """Show what is offered, and the one way on: join, sign in, sign up, or sign out first."""
+    """Show the offer, and the one next step: join, sign in, sign up, or sign out first."""
     token = call.given("token")
     try:
         offer = database.read_snapshot(invitations.find_offer, token=token)
@@ -95,7 +95,7 @@ def _sign_up(call: Call) -> Response:
             policy=settings().policy,
         )
     except Conflict:
-        # The address has signed up since the form was opened: the page says to sign in now.
+        # The address has signed up since the form was opened: the page requests a sign-in now.
         return _show(call, Reply(status=409))
     return admit(call, signed_in, "/")
 

@@ -1,7 +1,7 @@
 """The demo's mailbox: without a mail server, mail is shown on a page of this computer alone.
 
-The links in it open other people's accounts, so it answers only to a browser on the same
-computer that asked for it by a name of this computer; a proxy's request is not that.
+The links in it open other people's accounts, so it answers only to a browser on the same computer
+that requested it by a name of this computer; a proxy's request is not that.
 """
 
 from __future__ import annotations

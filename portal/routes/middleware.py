@@ -1,4 +1,4 @@
-"""What happens to every request, Streamlit's pages included: an id, a line in the log, headers."""
+"""Middleware of every request, Streamlit's pages included: an id, a log line, headers."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ _YEAR_SECONDS = 31_536_000
 
 
 class Observed:
-    """Give every request an id, count and time it, and write a line about it.
+    """Give every request an id, count and time it, and log a line about it.
 
-    The line names the route's template and no address: a mailed link's token stands in one.
+    The line names the route's template and no address: an address may contain a mailed link's
+    token.
     """
 
     def __init__(self, app: ASGIApp, own_routes: Sequence[BaseRoute]) -> None:
@@ -68,8 +69,8 @@ class Observed:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = activity.id
             await send(message)
 
-        # What is no ASCII is escaped in an address, and Starlette relies on that; not every server
-        # that Streamlit or uvicorn may run under refuses what is not.
+        # Characters beyond ASCII are escaped in an address, and Starlette relies on that; not every
+        # server that Streamlit or uvicorn may run under enforces it.
         app = self._app if scope["query_string"].isascii() else plain_answer(400)
         try:
             await app(scope, receive, send_with_id)
@@ -81,7 +82,7 @@ class Observed:
             seconds = time.perf_counter() - started
             route = self._template(scope)
             metrics.request_answered(scope["method"], route, status, seconds)
-            # Streamlit's own files are many, and nobody asks who had them.
+            # Streamlit's own files are many, and their requests are of no interest.
             level = logging.DEBUG if route.endswith("*") else logging.INFO
             _log.log(
                 level,
@@ -99,7 +100,7 @@ class Observed:
             )
 
     def _template(self, scope: Scope) -> str:
-        """Return the path of the route that answered, without what was filled in."""
+        """Return the path of the route that answered, without its parameters."""
         route = own_route(scope, self._own_routes)
         if route is not None:
             return str(getattr(route, "path", "own"))
@@ -111,7 +112,7 @@ class Observed:
 
 
 def _readable(scope: Scope) -> Scope:
-    """Return a request without what only keeps a reader of its headers busy.
+    """Return a request without headers that are expensive to parse.
 
     No cookie of ours has a backslash. Reading them, Python before 3.11.10 and 3.12.6 takes the
     square of their number.
@@ -126,7 +127,7 @@ def _readable(scope: Scope) -> Scope:
 
 
 class SecurityHeaders:
-    """Tell browsers what this portal never does: run foreign code, be framed, leak addresses."""
+    """Forbid in browsers what this portal never does: foreign code, framing, leaking addresses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What the forms with passkeys share: who asks for one, what the browser is given, what it sent."""
+"""Shared parts of the forms with passkeys: the party, the browser's options, its answer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def relying_party(call: Call) -> RelyingParty | None:
 
 
 def passkey_values(options: CeremonyOptions | None) -> dict[str, str] | None:
-    """Return what a template puts at the button that asks for a passkey."""
+    """Return the template's values for the button that requests a passkey."""
     if options is None:
         return None
     return {"options": options.json, "state": options.state}

@@ -1,8 +1,8 @@
-"""Gateways' messages, customers who come back from a gateway, and the way there.
+"""Webhooks of gateways, customers who return from a gateway, and the redirect to one.
 
-Whoever sends something here is believed only as far as the gateway's own file verified it. A
-browser that comes back brings no credit: the page that it is sent to asks the gateway itself, and
-at most gives a payment up that was cancelled.
+A webhook is trusted only as far as the gateway's own module has verified it. A browser that returns
+brings no credit: the page that it is sent to polls the gateway itself, and at most gives up a
+payment that was cancelled.
 """
 
 from __future__ import annotations
@@ -60,14 +60,16 @@ def routes() -> list[BaseRoute]:
 
 
 class _Webhooks:
-    """Takes what a gateway's server sends, and answers as that gateway expects.
+    """Receives the webhooks of a gateway's server, and answers as that gateway expects.
 
     Each gateway has threads of its own: whatever is sent in the name of one, and however long it
-    takes to verify, the others go on. What comes while very many wait is told to come again.
+    takes to verify, the others are not delayed. A webhook that arrives while very many wait is
+    answered with a request to retry.
     """
 
     def __init__(self) -> None:
-        # Two of PayPal's at most wait for a certificate that is not known yet (paypal_webhooks).
+        # Two of PayPal's at most wait for a certificate that is not known yet
+        # (domain/gateways/paypal/certificates.py).
         self._queues: defaultdict[str, WorkerQueue] = defaultdict(
             lambda: WorkerQueue(_MAX_CONCURRENT, _MAX_WAITING)
         )
@@ -90,7 +92,7 @@ class _Webhooks:
         except HTTPException as refusal:
             return plain_answer(refusal.status_code)
         try:
-            # A few at a time: what is more than the processor can do only stands in its way.
+            # A few at a time: more than the processor can handle only slows it down.
             return await self._queues[gateway.name].run(_take, gateway, _inbound(request, body))
         except QueueFull:
             busy = Outcome.UNAVAILABLE
@@ -115,10 +117,10 @@ def _answered(gateway: Gateway, outcome: Outcome, answer: Acknowledgement) -> Re
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body as it came: JSON where there may be one.
+    """Return the body as it was received: JSON where there may be one.
 
-    Raises HTTPException: 400 where it is not as long as it says, 408 where it comes too slowly,
-    413 where it is larger than any gateway's, 415 where it is no JSON.
+    Raises HTTPException: 400 where its length is not the declared one, 408 where it arrives too
+    slowly, 413 where it is larger than any gateway's, 415 where it is not JSON.
     """
     if request.method == "GET":
         return b""
@@ -143,7 +145,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _declared_length(request: Request) -> int | None:
-    """Return how long the body is said to be; raise HTTPException where it cannot be so."""
+    """Return the declared length of the body; raise HTTPException where it is invalid."""
     text = request.headers.get("content-length")
     if text is None:
         return None
@@ -167,7 +169,7 @@ def _inbound(request: Request, body: bytes) -> InboundMessage:
 
 # ── Browsers ──────────────────────────────────────────────────────────────────────────────────
 class _Returns:
-    """Sends a browser that comes back from a gateway to the page of its payment."""
+    """Sends a browser that returns from a gateway to the page of its payment."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one browser; a gateway that returns by POST is answered too."""
@@ -197,7 +199,7 @@ def _come_back(gateway: Gateway, inbound: InboundMessage) -> Response:
 
 
 def _leave(call: Call, _reply: Reply = FIRST) -> Response:
-    """Send somebody who may pay to where the gateway waits for them, or says how to pay."""
+    """Send a person who may pay to where the gateway expects them, or show how to pay."""
     reference = call.request.path_params["reference"]
     actor = call.visitor.actor(call.client.address)
     try:

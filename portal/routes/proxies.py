@@ -1,8 +1,8 @@
-"""Which address a request comes from: the peer's, or what a trusted proxy says of it.
+"""The address that a request comes from: the peer's, or the one that a trusted proxy reports.
 
-Each proxy adds the address of its own peer to the right end of X-Forwarded-For, and whoever wrote
-what stands further left may have made it up. So the header is read from the right, for as long as
-those who wrote it are trusted; the first address that is no proxy's is the client.
+Each proxy adds the address of its own peer to the right end of X-Forwarded-For, and everything
+further left may have been invented by its sender. So the header is read from the right, for as long
+as those who wrote it are trusted; the first address that is no proxy's is the client.
 
 uvicorn's ProxyHeadersMiddleware does this too, and is not used: it makes a client of anything that
 stands in the header, knows no IPv4 address that is written as an IPv6 one, and is silent where a
@@ -71,7 +71,7 @@ class ForwardedClient:
             return
         client = self._client(peer, _from_right(forwarded_for))
         if client != peer:
-            # The client's port is nobody's business here; 0 stands for one that is not known.
+            # The client's port is not needed; 0 stands for an unknown one.
             scope["client"] = (str(client), 0)
         scheme = next(_from_right(_lines(scope, _FORWARDED_PROTO)), "").lower()
         scope["scheme"] = _SCHEMES.get((scope["type"], scheme), scope["scheme"])
@@ -79,10 +79,10 @@ class ForwardedClient:
     def _client(
         self, peer: IPv4Address | IPv6Address, entries: Iterable[str]
     ) -> IPv4Address | IPv6Address:
-        """Return the first address that is no proxy's, or the last proxy that said something.
+        """Return the first address that is not a proxy's, or the last proxy with a valid entry.
 
-        What is no address ends the search: who wrote it is the last one known, and everybody
-        whose address they hide shares theirs.
+        An invalid address ends the search: its writer is the last known one, and all clients whose
+        address it hides share its own.
         """
         found = peer
         for entry in entries:
@@ -109,16 +109,16 @@ class ForwardedClient:
 
 
 def server_reads_headers() -> bool:
-    """Whether the server may change addresses by X-Forwarded-For before the portal sees them.
+    """Return whether the server may apply X-Forwarded-For before the portal does.
 
-    uvicorn does, whoever starts it, with or without Streamlit, unless the environment says that it
-    trusts nobody.
+    uvicorn does, however it is started, with or without Streamlit, unless the environment says that
+    it trusts no one.
     """
     return bool(os.environ.get(_SERVER_SETTING, "default").strip())
 
 
 def leave_headers_to_portal() -> None:
-    """Have the server of this process trust nobody: the portal reads the headers itself."""
+    """Have the server of this process trust no proxy: the portal reads the headers itself."""
     os.environ[_SERVER_SETTING] = ""
 
 
@@ -127,7 +127,7 @@ def _lines(scope: Scope, name: bytes) -> list[str]:
 
 
 def _from_right(lines: Sequence[str]) -> Iterator[str]:
-    """Return the parts of a list that may stand on several lines, the last one first."""
+    """Return the parts of a list that may span several lines, the last one first."""
     for line in reversed(lines):
         for part in reversed(line.split(",")):
             yield part.strip()
@@ -147,5 +147,5 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
         return None
     if not isinstance(address, IPv6Address):
         return address
-    # The name of a network card may stand behind a %: any text at all.
+    # A zone id may follow a %: it may be any text at all.
     return address.ipv4_mapped or IPv6Address(int(address))

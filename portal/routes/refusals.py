@@ -1,8 +1,8 @@
-"""Who has to wait is told so again without a thread, the database or a page that is drawn for them.
+"""Repeated refusals of a client that has to wait, without a thread, the database or a drawn page.
 
-A counter in the database says that nobody of a network may try before some moment. Until then the
-answer to it is known, and is given after a second: a client that sends as fast as it is
-answered gets slow, and takes nothing from the people who are signed in.
+A counter in the database says that a network may make no attempt before some moment. Until then the
+answer to it is known, and is given after a second: a client that sends as fast as it is answered is
+slowed down, and does not affect the people who are signed in.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Refusals:
         return True
 
     def _forget_some(self) -> None:
-        """Make room: those whose time is over go, and the older half where there are none."""
+        """Make room: remove expired entries, or the older half where there are none."""
         now = self._clock()
         left = {network: until for network, until in self._until.items() if until > now}
         if len(left) >= MAX_REMEMBERED:

@@ -1,4 +1,4 @@
-"""What a request says of itself: whose address it has, from where it comes, in which language."""
+"""Properties of a request: its network address, its origin, its language."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BODY_SECONDS = 20
 
 
 def own_path(request: Request) -> str:
-    """Return the path and query of a request, to come back to."""
+    """Return the path and query of a request, to return to later."""
     if request.method == "POST" or not request.url.query:
         return request.url.path
     return f"{request.url.path}?{request.url.query}"
@@ -43,7 +43,7 @@ def address_of(request: Request) -> str:
 
 
 def client_of(request: Request) -> identity.Client:
-    """Return where the request comes from."""
+    """Return the client that the request comes from."""
     return identity.Client(
         address=address_of(request),
         user_agent=request.headers.get("user-agent", ""),
@@ -61,7 +61,7 @@ def language_of(request: Request) -> str:
 
 
 def is_own_origin(headers: Headers) -> bool:
-    """Whether a request says that it comes from a page of this portal."""
+    """Return whether a request states that it comes from a page of this portal."""
     origin = headers.get("origin", "")
     if settings().allows_any_host:
         host = headers.get("host", "")
@@ -88,7 +88,8 @@ def _configured_origin() -> str:
 async def read_fields(request: Request) -> dict[str, str]:
     """Return the fields of a form, or of the query for other methods.
 
-    Raises HTTPException for what is no form, too many fields, or a body that does not end.
+    Raises HTTPException for a body that is not a form, too many fields, or a body that does not
+    end.
     """
     if request.method != "POST":
         return dict(request.query_params)
@@ -104,17 +105,17 @@ async def read_fields(request: Request) -> dict[str, str]:
     except TimeoutError:
         raise HTTPException(408) from None
     except ClientDisconnect:
-        # Nobody hears the answer, and nothing went wrong here: the log has its usual line.
+        # The client does not read the answer, and nothing failed: the log has its usual line.
         raise HTTPException(400) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a form, with all that its handler may need.
+    """A request to a form, with all that its handler may need.
 
-    `fields` are those of the query for a GET and those of the form for a POST. `visit` is who is
-    signed in, on forms that need it. `form_secret` is the cookie's value that form tokens derive
-    from.
+    `fields` are those of the query for a GET and those of the form for a POST. `visit` is the
+    signed-in user, on forms that need one. `form_secret` is the cookie's value that form tokens
+    derive from.
     """
 
     request: Request
@@ -125,7 +126,7 @@ class Call:
     user: identity.SignedInUser | None
 
     def given(self, name: str) -> str:
-        """Return what was given for `name`, or an empty text."""
+        """Return the value of the field `name`, or an empty text."""
         return self.fields.get(name, "")
 
     @property
@@ -138,7 +139,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a form is shown: at first with nothing to say, again with what is wrong with it."""
+    """The display of a form: at first without messages, again with its errors."""
 
     alert: str | None = None
     faults: Mapping[str, str] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def render(
     reply: Reply = FIRST,
     **values: Any,  # noqa: ANN401 - Jinja takes any
 ) -> HTMLResponse:
-    """Return a page that nobody keeps, and in which only our own style and script run."""
+    """Return a page that is not cached, and in which only our own style and script run."""
     token_secret = call.session_token if call.user is not None else call.form_secret
     content = (
         _environment()
@@ -71,7 +71,7 @@ def render(
 def message(
     call: Call, title: str, text: str, *, link: tuple[str, str] | None = None, status: int = 200
 ) -> HTMLResponse:
-    """Return a page that says one thing, with a link (address, words) to what comes next."""
+    """Return a page with one message and a link (address, label) to the next step."""
     link = link or ("/", _("Go to billing"))
     reply = Reply(status=status)
     return render(call, "message.html", reply, title=title, text=text, link=link)
@@ -124,7 +124,7 @@ def _page_headers(locale: str) -> dict[str, str]:
 
 
 def write_down(request: Request, error: Exception) -> tuple[str, int]:
-    """Log what went wrong; return what to say, with the number that the log has, and a status."""
+    """Log an error; return the message with the log's id, and a status."""
     error_id = logs.current().id
     where = (error_id, request.method, request.url.path)
     if isinstance(error, InvalidInput):
@@ -138,7 +138,7 @@ def write_down(request: Request, error: Exception) -> tuple[str, int]:
 
 
 def apologise(request: Request, error: Exception) -> Response:
-    """Write down what went wrong, and return a page that says so."""
+    """Log an error, and return a page about it."""
     text, status = write_down(request, error)
     title = {
         400: _("Something went wrong"),

@@ -49,7 +49,7 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-# ── With what the person has ──────────────────────────────────────────────────────────────────
+# ── With an existing factor ───────────────────────────────────────────────────────────────────────
 def _show(call: Call, reply: Reply = FIRST) -> Response:
     try:
         pending = database.read_snapshot(identity.find_pending, token=_token(call))
@@ -71,7 +71,7 @@ def _show(call: Call, reply: Reply = FIRST) -> Response:
 
 
 def _passkey_options(call: Call, pending: PendingSignIn) -> CeremonyOptions | None:
-    """Return what the browser needs to ask for a passkey, where the person has one to use here."""
+    """Return the browser's options for a passkey, where the person has one for this host."""
     party = relying_party(call)
     if party is None or not pending.has_passkeys:
         return None
@@ -148,7 +148,7 @@ def _submit_set_up(call: Call) -> Response:
 
 
 def _after_set_up(call: Call) -> Response:
-    """Lead on where the set-up is over: whoever sends it again has seen the recovery codes."""
+    """Redirect after a finished set-up: a repeated request has already shown the recovery codes."""
     if call.request.method == "POST" and find_signed_in_user(call.session_token) is not None:
         return redirect(f"{TWO_FACTOR_PATH}?notice=codes_shown_once")
     return redirect(sign_in_path(_next(call)))

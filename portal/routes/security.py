@@ -1,4 +1,4 @@
-"""The forms of signed-in people about themselves: password, browsers, signing out."""
+"""Forms of signed-in people for their own security: password, sessions, signing out."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _submit_password(call: Call) -> Response:
 def _show_sessions(call: Call, reply: Reply = FIRST) -> Response:
     actor = call.visitor.actor(call.client.address)
     sessions = database.read_snapshot(identity.list_sessions, actor=actor, policy=settings().policy)
-    # When a session was last seen is kept to the minute: this one is seen now, and comes first.
+    # A session's last use is kept to the minute: this one is in use now, and is listed first.
     context = call.visitor.session_id
     ordered = sorted(sessions, key=lambda each: each.session_id != context)
     return render(
@@ -136,7 +136,7 @@ def _submit_sign_out_everywhere(call: Call) -> Response:
 
 def _revoke(call: Call, session_id: str) -> None:
     actor = call.visitor.actor(call.client.address)
-    # Ended already, in another tab: what was asked for is so.
+    # Ended already, in another tab: the request is fulfilled.
     with contextlib.suppress(NotFound):
         database.transaction(identity.revoke_session, session_id=session_id, actor=actor)
 
@@ -148,7 +148,7 @@ def _leave(path: str) -> Response:
 
 
 def factor_name(factor: Factor) -> str:
-    """Return what a session was signed in to with, in words."""
+    """Return the name of the factor that a session was opened with."""
     return {
         Factor.PASSWORD: _("password"),
         Factor.AUTHENTICATOR: _("password and authenticator app"),
@@ -158,7 +158,7 @@ def factor_name(factor: Factor) -> str:
 
 
 def browser_name(user_agent: str) -> str:
-    """Return what a browser is called, as far as it says."""
+    """Return a browser's name, as far as it can be recognised."""
     browser = next((name for sign, name in _BROWSERS if sign in user_agent), None)
     system = next((name for sign, name in _SYSTEMS if sign in user_agent), None)
     if browser and system:

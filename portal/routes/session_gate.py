@@ -1,9 +1,9 @@
-"""No session, no entry: what of Streamlit can be reached, and by whom.
+"""Access to Streamlit's own addresses: which need a session, and whose.
 
-Streamlit itself lets anybody open its websocket, upload files, and fetch files by their address.
-Pages ask the database who is signed in at every run, and services check what they may do; this
-gate sees to it that nobody else has Streamlit hold anything for them, and that nobody comes to
-another's page by its id.
+Streamlit itself lets anyone open its websocket, upload files, and fetch files by their address.
+Pages ask the database who is signed in at every run, and services check what they may do; this gate
+makes sure that no one else has Streamlit hold anything for them, and that no one reaches another
+person's page by its id.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def own_route(scope: Scope, routes: Sequence[BaseRoute]) -> BaseRoute | None:
 
 
 class SessionGate:
-    """Ask who is signed in before Streamlit hears of a request."""
+    """Checks who is signed in before a request reaches Streamlit."""
 
     def __init__(self, app: ASGIApp, own_routes: Sequence[BaseRoute], pages: OpenPages) -> None:
         self._app = app
@@ -92,7 +92,8 @@ class SessionGate:
             return plain_answer(404)
         if scope["method"] not in {"GET", "HEAD"}:
             return plain_answer(405, {"Allow": "GET, HEAD"})
-        # No page is loaded for nothing; what is no page, such as an icon, is nobody's.
+        # Only pages are loaded after a sign-in; other addresses, such as an icon's, belong to no
+        # one.
         if (
             "text/html" in Headers(scope=scope).get("accept", "")
             and await _signed_in_user(scope) is None

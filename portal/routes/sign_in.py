@@ -36,7 +36,7 @@ def routes() -> list[BaseRoute]:
     """Return the routes of these forms."""
     return [
         form_route("/sign-in", Form(_submit_sign_in, show=_show_sign_in)),
-        # By itself: wrong passwords from an address do not keep its people's passkeys out.
+        # A limit of its own: wrong passwords from an address do not block its people's passkeys.
         form_route("/sign-in/passkey", Form(_submit_passkey, show=_show_sign_in)),
         form_route("/sign-up", Form(_submit_sign_up, show=_show_sign_up, is_costly=True)),
         form_route("/verify-email", Form(_submit_verify, show=_show_verify)),

@@ -66,7 +66,7 @@ def _submit(call: Call) -> Response:
     except NotFound:
         return _dead_link(call)
     except Conflict:
-        # The address has signed up since the form was opened: the page says what to do now.
+        # The address has signed up since the form was opened: the page shows the next step.
         return _show(call, Reply(status=409))
     if request is None:
         return admit(call, signed_in, "/")

@@ -1,4 +1,4 @@
-"""Statements: a month of an account as one plain page, made to be printed or kept as a PDF."""
+"""Statements: a month of an account as one plain page, to be printed or saved as a PDF."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _confirmation_options(call: Call, factors: SecondFactors) -> CeremonyOptions
 
 
 def _after_proof(call: Call) -> str:
-    """Return where the person wanted to change something."""
+    """Return the address of the page where the person wanted to change something."""
     path = local_path(call.given("next"))
     return PATH if path == "/" else path
 
@@ -159,7 +159,7 @@ def _submit(call: Call) -> Response:
     try:
         response = _change(call, again)
     except NotFound:
-        # Removed already, in another tab: what was asked for is so.
+        # Removed already, in another tab: the request is fulfilled.
         return redirect(f"{PATH}?notice=second_factor_removed")
     except Conflict as conflict:
         if conflict.reason == "factor_not_confirmed":
@@ -172,7 +172,7 @@ def _submit(call: Call) -> Response:
 
 
 def _change(call: Call, again: Reauthentication) -> Response | None:
-    """Do what the pressed button says; None where the password is wrong."""
+    """Carry out the pressed button's action; return None where the password is wrong."""
     action, _separator, key = call.given("action").partition(":")
     sessions = database.form_sessions()
     if action == "add_app":
@@ -185,8 +185,8 @@ def _change(call: Call, again: Reauthentication) -> Response | None:
         done = identity.remove_own_passkey(sessions, again, key=key)
         return redirect(f"{PATH}?notice=second_factor_removed") if done else None
     if action == "replace_codes":
-        # The form names the codes that it replaces: a reload of the page that shows new ones sends
-        # it again, and would end in silence what was saved.
+        # The form names the codes that it replaces: reloading the page that shows new ones sends it
+        # again, and would silently end the codes that were saved.
         codes = identity.replace_recovery_codes(sessions, again, replaces=call.given("code_set"))
         return _codes_page(call, codes, "")
     if action == "add_passkey":
@@ -206,7 +206,7 @@ def _add_passkey(call: Call, again: Reauthentication) -> Response | None:
 
 
 def _codes_page(call: Call, codes: tuple[str, ...] | None, notice: str) -> Response | None:
-    """Show new recovery codes once, or go back to the page where there are none."""
+    """Show new recovery codes once, or return to the page where there are none."""
     if codes is None:
         return None
     if codes:
@@ -215,7 +215,7 @@ def _codes_page(call: Call, codes: tuple[str, ...] | None, notice: str) -> Respo
 
 
 def _renewed(call: Call, response: Response) -> Response:
-    """Sign out a copy of the session too: everybody else is, where a factor was added."""
+    """Sign out copies of the session too: all other sessions end when a factor is added."""
     actor = call.visitor.actor(call.client.address)
     return keep_session(database.transaction(identity.renew_own_session, actor=actor), response)
 
@@ -239,7 +239,7 @@ def _conflict_text(reason: str) -> str:
 
 # ── The authenticator app ─────────────────────────────────────────────────────────────────────
 def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
-    """Show the secret to who has just given the password, and to nobody by an address."""
+    """Show the secret only right after its person has entered the password, never by an address."""
     offer = database.read_snapshot(
         identity.own_authenticator_offer,
         actor=call.visitor.actor(call.client.address),
@@ -266,9 +266,9 @@ def _show_app(call: Call, token: str, reply: Reply = FIRST) -> Response:
 
 
 def _begin_again(call: Call, reply: Reply) -> Response:
-    """Show where a set-up begins: the secret has no address at which it could be read again.
+    """Show the start of a set-up: the secret has no address at which it could be read again.
 
-    A form that comes again, as by a reload of what followed it, is of the token before.
+    A form that is sent again, as by a reload of the next page, has the previous token.
     """
     if reply is FIRST:
         return redirect(PATH)

@@ -1,6 +1,6 @@
-"""Files that staff hand in: the body of a PUT, which `portal/ui/upload.py` sends from a form.
+"""Files that staff upload: the body of a PUT, which `portal/ui/upload.py` sends from a form.
 
-Who asks is looked up before the body is read: nobody else has this process hold a file for them.
+The user is looked up before the body is read, so that the process holds no file for anyone else.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class UploadRoute:
     """Keep the body of a PUT for the person who sends it, under the key in its address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request: 204, or in words why not."""
+        """Answer one request: 204, or an error message."""
         request = Request(scope, receive)
         if request.method == "PUT":
             response = await self._put(request)

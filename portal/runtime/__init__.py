@@ -1,1 +1,1 @@
-"""What the process lives on: settings, logs, metrics, mail, database, gateways."""
+"""The infrastructure of the process: settings, logs, metrics, mail, database, gateways."""

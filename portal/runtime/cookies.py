@@ -1,8 +1,8 @@
 """The cookies of the portal, and the form tokens that are derived from them.
 
-The session cookie opens a session. The form cookie, which no other site can have sent along,
-stands in for it on the forms of people who are not signed in yet. The pending cookie opens nothing
-but the page that asks for the second factor.
+The session cookie opens a session. The form cookie, which no other site can have sent along, stands
+in for it on the forms of people who are not signed in yet. The pending cookie opens only the page
+for the second factor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def form_cookie(settings: Settings) -> str:
 
 
 def pending_cookie(settings: Settings) -> str:
-    """Return the name of the cookie of somebody whose second factor is waited for."""
+    """Return the name of the cookie of a person whose second factor is pending."""
     return _name("credit_portal_sign_in", settings)
 
 
@@ -57,20 +57,20 @@ def set_cookie(
 
 
 def delete_cookie(response: Response, name: str, settings: Settings) -> None:
-    """Have the browser forget a cookie."""
+    """Have the browser delete a cookie."""
     response.delete_cookie(name, path="/", secure=settings.secure_cookies, httponly=True)
 
 
 def form_token(secret: str) -> str:
-    """Return what a form carries to prove that this portal served it to the cookie's holder."""
+    """Return the token that proves that this portal served a form to the cookie's holder."""
     return hmac.new(secret.encode(), b"form token", hashlib.sha256).hexdigest()
 
 
 def is_form_token(token: str, secret: str) -> bool:
-    """Whether the token was derived from this cookie's value."""
+    """Return whether the token was derived from this cookie's value."""
     return hmac.compare_digest(token.encode(), form_token(secret).encode())
 
 
 def _name(name: str, settings: Settings) -> str:
-    # With this prefix browsers take the cookie from this host alone, for all of it, over TLS.
+    # With this prefix browsers accept the cookie from this host alone, for all its paths, over TLS.
     return f"__Host-{name}" if settings.secure_cookies else name

@@ -60,7 +60,7 @@ SELECT set_config('statement_timeout', :statement_milliseconds, true),
 
 
 class _State:
-    """What all threads of the process share: its engine, its sessions, how long they may take."""
+    """The state that all threads share: the engine, its sessions, the statement timeouts."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -85,13 +85,13 @@ def connect(
     job_timeout_seconds: int = 3600,
     vault: Vault | None = None,
 ) -> Engine:
-    """Give this process its engine; the engine of another database is closed first.
+    """Create this process's engine; close the engine of another database first.
 
     A statement may take `read_timeout_seconds` in a read, `statement_timeout_seconds` in a write
-    (and in a read where nothing else is said), and `job_timeout_seconds` in the sessions of
-    services that make transactions of their own; 0 is no limit. A lock is waited for half as
-    long. `pool_overflow` is as much as `pool_size` where nothing is said. Every session knows
-    `vault`, which seals what mails are made from.
+    (and in a read without a timeout of its own), and `job_timeout_seconds` in the sessions of
+    services that make transactions of their own; 0 is no limit. A lock is waited for half as long.
+    `pool_overflow` defaults to `pool_size`. Every session has `vault`, which seals the values of
+    mails.
     """
     if read_timeout_seconds is None:
         read_timeout_seconds = statement_timeout_seconds
@@ -106,11 +106,11 @@ def connect(
             pool_size=pool_size,
             max_overflow=pool_size if pool_overflow is None else pool_overflow,
             pool_wait_seconds=pool_wait_seconds,
-            # Of every connection: reads are many, and need no word about it.
+            # Applies to every connection: reads are many, and need no statement to set it.
             statement_timeout_seconds=read_timeout_seconds,
             pool_class=metrics.MeasuredPool,
-            # `read` and `write` ask again where a connection is gone, instead of asking each time;
-            # `sessions` does ask each time.
+            # `read_snapshot`, `read_one` and `transaction` retry where a connection is lost,
+            # instead of checking it each time; `sessions` does check it each time.
             pool_pre_ping=False,
         )
         metrics.measure(made)
@@ -123,7 +123,7 @@ def connect(
 
 
 def use_digest_key(key: DigestKey) -> None:
-    """Have every session from now on know the key by which is compared what accounts share."""
+    """Set the key of the digests that compare what accounts share, for all sessions from now on."""
     with _process.lock:
         _process.info = {**_process.info, DIGEST_KEY: key}
         _process.sessions = _sessions_on(_current(_process.engine), _process.info)
@@ -152,17 +152,16 @@ def _current(made: T | None) -> T:
 def sessions(acting: Actor | None = None) -> sessionmaker[Session]:
     """Return the factory of sessions, for services that make transactions of their own.
 
-    Those are jobs and imports: their statements may take as long as a job's. Nobody runs
-    such a transaction again, and so its connection is asked whether it lives before it begins.
-    With `acting`, no transaction begins once that person has lost a right, or was signed out: it
-    raises NotAuthorised.
+    Those are jobs and imports: their statements may take as long as a job's. Such a transaction is
+    not retried, and so its connection is checked before it begins. With `acting`, no transaction
+    begins once that person has lost a right, or was signed out: it raises NotAuthorised.
     """
     made = _current(_process.sessions)
     return made if acting is None else _knowing(made, _ACTING, acting)
 
 
 def form_sessions() -> sessionmaker[Session]:
-    """Return the factory of sessions for the forms by which people sign in and up.
+    """Return the factory of sessions for the sign-in and sign-up forms.
 
     Their statements take seconds at most, and wait for a lock half as long.
     """
@@ -170,12 +169,13 @@ def form_sessions() -> sessionmaker[Session]:
 
 
 def _knowing(made: sessionmaker[Session], key: str, value: object) -> sessionmaker[Session]:
-    """Return the factory of the same sessions, whose info says one thing more."""
+    """Return a factory of the same sessions with one more entry in their info."""
     return sessionmaker(class_=made.class_, **{**made.kw, "info": {**_process.info, key: value}})
 
 
 def _sessions_on(made: Engine, info: Mapping[str, object]) -> sessionmaker[Session]:
-    # The same pool; what listens to this engine does not listen to the one of `read` and `write`.
+    # The same pool; listeners of this engine do not listen to the engine of `read_snapshot`,
+    # `read_one` and `transaction`.
     asked_first = made.execution_options()
     event.listen(asked_first, "engine_connect", _replace_if_lost)
     factory = make_sessions(asked_first, info)
@@ -213,7 +213,7 @@ def _bound(executor: Connection | Session, seconds: int) -> None:
 def read_snapshot(
     query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Return what the query finds, in a transaction that sees one moment and cannot write.
+    """Return the query's result, from a read-only transaction that sees one snapshot.
 
     A connection that was lost while it lay in the pool is replaced.
     """
@@ -228,10 +228,10 @@ def read_snapshot(
 def read_one(
     query: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Return what a query of a single SELECT finds: `read`, for what every run of a page asks.
+    """Return the result of a single SELECT, cheaper than `read_snapshot`: for every page run.
 
-    The database is asked once instead of three times: a statement by itself sees one moment as
-    it is, and needs no BEGIN and no ROLLBACK around it.
+    It takes one round trip instead of three: a statement by itself sees one moment as it is, and
+    needs no BEGIN and no ROLLBACK around it.
     """
 
     def question(session: Session) -> T:
@@ -260,7 +260,7 @@ def _ask(question: Callable[[Session], T]) -> T:
 
 @contextmanager
 def _refusing_unkeepable_text() -> Iterator[None]:
-    """Raise InvalidInput where a text came as far as the database, and that cannot keep it."""
+    """Raise InvalidInput where a text reached the database that the database cannot store."""
     try:
         yield
     except (DBAPIError, ValueError) as error:
@@ -275,10 +275,10 @@ def transaction(
 ) -> T:
     """Run the service in one transaction, commit it, and return its result.
 
-    A transaction that lost a deadlock or a race is run again, a few times, from its beginning;
-    so is one whose connection was lost before the service began. A person who is given as
-    `actor` acts with the rights that they have in this transaction, whatever page they are on:
-    NotAuthorised where they were disabled or signed out.
+    A transaction that lost a deadlock or a race is run again, a few times, from its beginning; so
+    is one whose connection was lost before the service began. A person passed as `actor` acts with
+    the rights that they have in this transaction, whatever page they are on: NotAuthorised where
+    they were disabled or signed out.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         has_begun = False

@@ -28,7 +28,7 @@ def read_env_file(environ: MutableMapping[str, str], folder: Path) -> tuple[str,
     """Add the variables of the file ENV_FILE, or of `.env` in the folder if there is one.
 
     What `environ` has stays, be it empty: NAME is not read either where it has NAME_FILE, and the
-    other way round. Returns what is wrong, a sentence for each; none of them shows a value.
+    other way round. Returns the problems, a sentence each; none of them shows a value.
     """
     named = environ.get("ENV_FILE", "").strip()
     path = Path(named) if named else folder / ".env"
@@ -62,19 +62,19 @@ def _is_variable(name: str, value: str | None) -> bool:
 
 
 def _line(binding: Binding) -> int:
-    """Return the line of a variable, which blank lines may stand before."""
+    """Return the line number of a variable, which blank lines may precede."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _other_form(name: str) -> str:
-    """Return the other variable that a secret can be given by."""
+    """Return the other variable that may hold a secret: NAME_FILE for NAME, or the reverse."""
     plain = name.removesuffix(FILE_SUFFIX)
     return plain if name != plain else name + FILE_SUFFIX
 
 
 def read_secret(path: Path) -> tuple[str | None, str]:
-    """Return the one line of a file, or None and what is wrong, as the end of a sentence."""
+    """Return the one line of a file, or None and the problem, as the end of a sentence."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SECRET_BYTES + 1)

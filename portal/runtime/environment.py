@@ -1,4 +1,4 @@
-"""What the environment says, read and checked; problems are collected as sentences."""
+"""The environment variables, read and checked; problems are collected as sentences."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SHORTEST_SECRET_KEY = 32
 _FEWEST_DIFFERENT_CHARACTERS = 8
 HIGHEST_PORT = 65_535
 _NO_PROXIES = "none"
-# Also what a header may hold: no blanks, and nothing beyond ASCII.
+# Also the characters of a header's value: no blanks, and nothing beyond ASCII.
 KEY = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
-    """The server that takes mail, and how to speak to it."""
+    """The mail server, and the security and credentials of its connection."""
 
     host: str
     port: int
@@ -46,7 +46,7 @@ class Smtp:
 
 
 class Reader:
-    """Reads one variable at a time, and keeps what is wrong with any of them."""
+    """Reads one variable at a time, and collects the problems."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -82,12 +82,12 @@ class Reader:
             return None
         content, problem = read_secret(Path(file))
         if problem:
-            # Without the path: somebody may have put the secret itself there.
+            # Without the path: it may be the secret itself, entered by mistake.
             self.problems.append(f"{name}_FILE {problem}")
         return content
 
     def flag(self, name: str, *, default: bool) -> bool:
-        """Return whether a variable says yes."""
+        """Return whether a variable is switched on."""
         given = (self.text(name) or ("1" if default else "0")).lower()
         if given not in {"0", "1", "true", "false", "yes", "no"}:
             self.problems.append(f"{name} is 1 or 0.")
@@ -102,7 +102,7 @@ class Reader:
         return default
 
     def choice(self, name: str, words: tuple[str, ...], default: str) -> str:
-        """Return one of these words."""
+        """Return one of the allowed words."""
         given = (self.text(name) or default).lower()
         if given in words:
             return given
@@ -110,7 +110,7 @@ class Reader:
         return default
 
     def folder(self, name: str) -> Path | None:
-        """Return a folder that exists, or None where none is given."""
+        """Return a folder that exists, or None where the variable is not set."""
         given = self.text(name)
         if given is None:
             return None
@@ -202,7 +202,7 @@ class Reader:
         )
 
     def policy(self, secret_key: str, *, demo: bool) -> AuthPolicy:
-        """Return how people sign in, and for how long."""
+        """Return the policy of sign-ins: the lifetime of sessions and the limits of guesses."""
         minutes, hours = self._span("minutes"), self._span("hours")
         return AuthPolicy(
             key=secret_key.encode(),
@@ -210,7 +210,7 @@ class Reader:
             customer_longest=hours("SESSION_MAX_HOURS", 168),
             staff_idle=minutes("SESSION_STAFF_IDLE_MINUTES", 60),
             staff_longest=hours("SESSION_STAFF_MAX_HOURS", 12),
-            # The demo's people share a password that everybody knows.
+            # The demo's people share a public password.
             second_factor_roles=frozenset() if demo else SECOND_FACTOR_ROLES,
         )
 
@@ -242,7 +242,7 @@ class Reader:
         return networks
 
     def parts(self, name: str) -> tuple[str, ...]:
-        """Return what commas separate, without what is empty."""
+        """Return the parts between commas, without empty ones."""
         return tuple(part.strip() for part in (self.text(name) or "").split(",") if part.strip())
 
     def _span(self, unit: str) -> Callable[[str, int], timedelta]:
@@ -268,12 +268,12 @@ def web_address(given: str) -> SplitResult | None:
 
 
 def is_private(parts: SplitResult) -> bool:
-    """Whether nobody else reads what is sent there: by TLS, or on this computer."""
+    """Return whether traffic to the address is private: by TLS, or on this computer."""
     return parts.scheme == "https" or parts.hostname in LOOPBACK_HOSTS
 
 
 def is_ip_address(text: str) -> bool:
-    """Whether a text is an address of a network, and no name."""
+    """Return whether a text is an address of a network, and no name."""
     try:
         ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The stand-ins of the gateways as a process beside the portal, for as long as it serves."""
+"""The sandbox of the gateways, as a process beside the portal for as long as it serves."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PASSED_ON = frozenset(("PATH", "HOME", "LANG", "SYSTEMROOT", "TEMP", "TMP", "TM
 
 @contextmanager
 def running(settings: Settings) -> Iterator[None]:
-    """Run them where a gateway needs one. Raises PortError where their port cannot be had.
+    """Run the sandbox where a gateway needs it. Raises PortError where its port cannot be used.
 
-    They end with the portal, however it ends: what they read from it stops then. None of the
-    portal's secrets are passed on.
+    The sandbox ends with the portal, however that ends: its input from the portal is closed then.
+    None of the portal's secrets are passed on.
     """
     chosen = settings.gateways
     if chosen.sandbox_port is None or chosen.sandbox_url is None:

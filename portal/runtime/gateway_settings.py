@@ -1,4 +1,4 @@
-"""How the gateways are reached: real ones by their variables, stand-ins in the demo."""
+"""Connections to the gateways: real ones by their variables, sandboxes in the demo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """How each gateway that is offered is spoken to, by its name.
+    """The connection settings of each offered gateway, by its name.
 
     `sandbox_url` is where browsers and the portal reach the stand-ins, and `sandbox_port` where
     they listen; both are None where no gateway needs them. `faults` has, for each gateway that is
@@ -38,7 +38,7 @@ class GatewaySettings:
 class GatewayReader(Reader):
     """Reads one gateway's variables. Its `problems` are of that gateway alone.
 
-    In the demo, a gateway without variables has its stand-in. `uses_sandbox` tells that.
+    In the demo, a gateway without variables uses the sandbox, which `uses_sandbox` shows.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class GatewayReader(Reader):
         self.sandbox_api = f"http://127.0.0.1:{sandbox_port}"
 
     def keys(self, *names: str) -> tuple[str, ...] | None:
-        """Return what a gateway knows us by: what was given, the demo's, or None.
+        """Return our credentials at a gateway: the configured ones, the demo's, or None.
 
-        Half of it, what everybody knows and what no gateway gives are problems.
+        Incomplete credentials, the public ones of the demo and malformed ones are problems.
         """
         self._secret_names |= set(names)
         given = {name: self.text(name) for name in names}
@@ -86,7 +86,7 @@ class GatewayReader(Reader):
         return tuple(value or "" for value in given.values())
 
     def address(self, name: str, default: str) -> str:
-        """Return a gateway's address: nothing of it goes over the network in the clear."""
+        """Return a gateway's address: it must not be reached over the network in the clear."""
         given = (self.text(name) or default).rstrip("/")
         parts = web_address(given)
         if parts is None or not is_private(parts):
@@ -96,7 +96,7 @@ class GatewayReader(Reader):
 
 
 def read_gateways(reader: Reader, port: int, *, demo: bool) -> GatewaySettings:
-    """Return how each gateway is reached; what is wrong with one leaves the others."""
+    """Return the settings of each gateway; an error in one does not affect the others."""
     sandbox_port = reader.number("SANDBOX_PORT", min(port + 1, HIGHEST_PORT), highest=HIGHEST_PORT)
     sandbox_url = (reader.text("SANDBOX_URL") or f"http://localhost:{sandbox_port}").rstrip("/")
     if web_address(sandbox_url) is None:

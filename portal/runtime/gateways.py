@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def gateways() -> Mapping[str, Gateway]:
-    """Return every gateway that is offered, by name. They keep connections and tokens."""
+    """Return every offered gateway by name. They keep connections and tokens."""
     return shared("gateways", _make)
 
 
@@ -39,7 +39,7 @@ def gateway_faults(given: Settings) -> tuple[str, ...]:
 
 
 def log_gateway_faults(given: Settings) -> None:
-    """Have the log name every gateway that is not offered, and the settings that are wrong."""
+    """Log every gateway that is not offered, with its invalid settings."""
     for fault in gateway_faults(given):
         _log.error("%s", fault)
 
@@ -53,5 +53,5 @@ def _make() -> dict[str, Gateway]:
 
 @cache
 def vault() -> Vault:
-    """Return what seals personal data, under keys that SECRET_KEY encrypts."""
+    """Return the vault that seals personal data, under keys that SECRET_KEY encrypts."""
     return settings().vault

@@ -41,14 +41,14 @@ MIN_SENT_BYTES = 8 * 1024
 
 
 class _StalledClients(asyncio.Protocol):
-    """A connection that is closed where its client hardly reads what is sent to it."""
+    """A connection that is closed where its client hardly reads the data sent to it."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     _stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Have every byte that waits to be sent reported: by default the last 64 kB are not."""
+        """Have all buffered bytes reported: by default the last 64 kB are not."""
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=0)
         if self.transport.get_write_buffer_size():
@@ -100,24 +100,24 @@ class TimeLimitedHTTP(_StalledClients, H11Protocol):
         self._watch_request()
 
     def data_received(self, data: bytes) -> None:
-        """Pass the data on, and wait for what is missing of the request."""
+        """Pass the data on, and set a timeout for the rest of the request."""
         super().data_received(data)
         self._watch_request()
 
     def on_response_complete(self) -> None:
-        """Wait a shorter time for what the answer did not need of the request."""
+        """Set a shorter timeout for the rest of a request that has been answered."""
         super().on_response_complete()
         self._watch_request()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP; where an answer is under way or sent, only hang up."""
+        """Answer data that is not HTTP; where an answer is in progress or sent, only disconnect."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
         else:
             self.transport.close()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over: its header has come."""
+        """Hand the connection over: its header has been received."""
         self._stop_watching_sending()
         super().handle_websocket_upgrade(event)
 
@@ -127,7 +127,7 @@ class TimeLimitedHTTP(_StalledClients, H11Protocol):
         super().connection_lost(exc)
 
     def _watch_request(self) -> None:
-        """Give the client a time for what it has to send now, which no byte extends."""
+        """Set a timeout for the data that the client has to send now, which no byte extends."""
         seconds = self._seconds_for_request()
         if seconds is None:
             self._stop_watching_request()

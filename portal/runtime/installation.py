@@ -19,7 +19,7 @@ _PACKAGE = "credit-portal"
 
 
 def default_data_directory() -> Path:
-    """Return where data goes without DATA_DIR: into the checkout, or the user's data folder."""
+    """Return the folder of data without DATA_DIR: in the checkout, or the user's data folder."""
     return platformdirs.user_data_path(_PACKAGE) if _IS_INSTALLED else ROOT / ".data"
 
 

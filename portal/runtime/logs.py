@@ -1,8 +1,8 @@
-"""The log: one line an event, as text or as JSON, with the id of what was asked and who asked.
+"""The log: one line an event, as text or as JSON, with the request's id and the user.
 
-Every request, run of a page and run of a job is an activity with an id. The id stands in each
-line that is written meanwhile, in the answer's X-Request-Id, and on the page that tells of an
-error. Who asks is a number and a role; no line has a mail address in it.
+Every request, run of a page and run of a job is an activity with an id. The id is in each line that
+is written meanwhile, in the answer's X-Request-Id, and on an error's page. The user is a number and
+a role; no line contains a mail address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from portal.runtime.settings import Settings
 
-# No part of a mail address is longer. Without a bound, a long line takes the square of its length.
+# No part of a mail address is longer. Without a bound, a long line takes time that grows with the
+# square of its length.
 _MAIL_ADDRESS = re.compile(r"[^\s@\"'<>()=,;:]{1,254}+@[^\s@\"'<>(),;:]{1,254}\.\w+")
 _NO_ADDRESS = "(mail address)"
 _SOURCES = ("streamlit", "uvicorn", "websockets")
@@ -42,14 +43,14 @@ _current: ContextVar[Activity | None] = ContextVar("activity", default=None)
 
 
 def begin() -> Activity:
-    """Start an activity: what this context logs from here on has its id."""
+    """Start an activity: this context's log lines have its id from now on."""
     activity = Activity()
     _current.set(activity)
     return activity
 
 
 def current() -> Activity:
-    """Return the activity of this context, begun now if there is none."""
+    """Return the activity of this context, started now if there is none."""
     return _current.get() or begin()
 
 
@@ -69,9 +70,9 @@ def _role_of(actor: Actor) -> str:
 
 # ── Lines ─────────────────────────────────────────────────────────────────────────────────────
 def set_up(settings: Settings) -> None:
-    """Have log lines go to standard error in the form of the settings; JSON: all of them.
+    """Send log lines to standard error in the configured form; as JSON, those of all libraries.
 
-    Again: what libraries have set up for themselves since then is brought into that form too.
+    A second call also converts the handlers that libraries have set up since then.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -84,11 +85,11 @@ def set_up(settings: Settings) -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in _SOURCES:
             _hand_over(logging.getLogger(name))
-    # What a page raises has its line by shell/page_runs.py, with the number that the page shows.
+    # Errors of a page are logged by shell/page_runs.py, with the number that the page shows.
     logging.getLogger("streamlit.error_util").addFilter(_is_reported_once)
     streamlit_logger: Any = sys.modules.get("streamlit.logger")
     if streamlit_logger is not None:
-        # Streamlit gives each logger that it makes later a handler of its own by this function.
+        # Streamlit uses this function to give each logger that it creates later its own handler.
         streamlit_logger.setup_formatter = _hand_over
 
 
@@ -97,7 +98,7 @@ def _is_reported_once(record: logging.LogRecord) -> bool:
 
 
 def _hand_over(logger: logging.Logger) -> None:
-    """Have a library's lines come out as all others do, and not in a form of its own."""
+    """Have a library's lines formatted as all others, and not in a form of its own."""
     own = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
     for handler in own:
         logger.removeHandler(handler)
@@ -127,7 +128,7 @@ def _name_activity(record: logging.LogRecord) -> bool:
 
 
 class _Text(logging.Formatter):
-    """Lines for people at a terminal."""
+    """Formats lines for people at a terminal."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
@@ -135,8 +136,8 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, with the id and the actor at the end of its first line.
 
-        More lines of it, such as a traceback, are indented: no text that came in looks like a
-        line of its own.
+        More lines of it, such as a traceback, are indented: no received text looks like a line of
+        its own.
         """
         first, *rest = super().format(record).splitlines() or [""]
         message = [getattr(record, name, None) for name in ("request_id", "actor", "role")]

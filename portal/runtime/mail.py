@@ -1,4 +1,4 @@
-"""Mails: what they say, in the reader's language, and handing them to an SMTP server."""
+"""Mails: their text in the recipient's language, and their delivery to an SMTP server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Letter:
 
 
 def render(mail: Mail, *, base_url: str) -> Letter:
-    """Return the mail's words, with links to `base_url`."""
+    """Return the mail's text, with links to `base_url`."""
     with using(mail.locale):
         template = _environment().get_template(f"{mail.template}.txt")
         content = template.render(
@@ -56,10 +56,10 @@ def render(mail: Mail, *, base_url: str) -> Letter:
 
 
 def make_sender(settings: Settings) -> Callable[[Mail], None] | None:
-    """Return what hands one mail to the SMTP server, or None where there is no server.
+    """Return the function that sends one mail by the SMTP server, or None where there is no server.
 
-    It raises MailServerUnavailable where the server cannot be reached or says nothing, and OSError
-    or smtplib.SMTPException where it refuses, or takes longer than a message may.
+    It raises MailServerUnavailable where the server cannot be reached or does not answer, and
+    OSError or smtplib.SMTPException where it refuses, or takes longer than a message may.
     """
     smtp = settings.smtp
     if smtp is None:
@@ -69,7 +69,7 @@ def make_sender(settings: Settings) -> Callable[[Mail], None] | None:
         message = compose(mail, sender=settings.mail_from, base_url=settings.base_url)
         with _connection(smtp) as connection:
             connection.send_message(message)
-            # It was taken: what goes wrong now must not have it sent again.
+            # The server has accepted it: an error from now on must not have it sent again.
             with suppress(OSError):
                 connection.quit()
 
@@ -94,13 +94,13 @@ def compose(mail: Mail, *, sender: str, base_url: str) -> EmailMessage:
 
 @contextmanager
 def _connection(smtp: Smtp) -> Iterator[smtplib.SMTP]:
-    """Speak to the server for no longer than a message may take, then hang up."""
+    """Connect to the server for no longer than a message may take, then disconnect."""
     link = _connect(smtp)
     is_late = threading.Event()
 
     def cut() -> None:
         is_late.set()
-        # Wakes whoever waits for an answer; a closed socket would not.
+        # Wakes a thread that waits for an answer; closing the socket would not.
         with suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
 
@@ -129,7 +129,7 @@ def _connect(smtp: Smtp) -> socket.socket:
 
 
 def _greet(connection: smtplib.SMTP, smtp: Smtp) -> None:
-    """Have the server say that it is there, and sign in to it."""
+    """Read the server's greeting, and sign in."""
     try:
         connection.connect(smtp.host, smtp.port)
         if smtp.security == "starttls":
@@ -153,7 +153,7 @@ class _Connection(smtplib.SMTP):
         self._is_tls = is_tls
 
     def _get_socket(self, host: str, _port: int, timeout: float) -> socket.socket:
-        self._host = host  # whose certificate STARTTLS asks for
+        self._host = host  # whose certificate STARTTLS verifies
         copy = self._link.dup()
         copy.settimeout(timeout)
         if not self._is_tls:
@@ -161,7 +161,7 @@ class _Connection(smtplib.SMTP):
         return ssl.create_default_context().wrap_socket(copy, server_hostname=host)
 
     def connect(self, *given: Any, **named: Any) -> tuple[int, bytes]:  # noqa: ANN401 - smtplib's
-        """Hear the server's greeting. Raises SMTPConnectError where it is none."""
+        """Read the server's greeting. Raises SMTPConnectError where it is invalid."""
         code, text = super().connect(*given, **named)
         if code != _READY:
             raise smtplib.SMTPConnectError(code, text)

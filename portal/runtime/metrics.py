@@ -1,4 +1,4 @@
-"""What the process counts and times for Prometheus, and the port on which it tells them.
+"""Counters and timings of the process for Prometheus, and the port that serves them.
 
 Labels have few values, known beforehand: routes by their template, pages by their file, jobs by
 their name. No account, no person and no address is one.
@@ -58,7 +58,7 @@ class _Metrics:
     """Every figure of the process, in a registry of its own."""
 
     def __init__(self) -> None:
-        # When a figure began to be counted: a second series for each that nobody asks for.
+        # The creation times: a second series for each metric that no query uses.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         own: dict[str, Any] = {"namespace": "portal", "registry": self.registry}
@@ -111,7 +111,7 @@ def _all() -> _Metrics:
 
 # ── Requests and pages ────────────────────────────────────────────────────────────────────────
 def request_answered(method: str, route: str, status: int, seconds: float) -> None:
-    """Count a request; `route` is a template, never an address with somebody's number in it."""
+    """Count a request; `route` is a template, never an address with a person's number in it."""
     figures = _all()
     known = method if method in _METHODS else "other"
     figures.requests.labels(known, route, str(status)).inc()
@@ -119,7 +119,7 @@ def request_answered(method: str, route: str, status: int, seconds: float) -> No
 
 
 def webhook_taken(gateway: str, outcome: str) -> None:
-    """Count a message in the name of a gateway, by what became of it."""
+    """Count a webhook in the name of a gateway, by its outcome."""
     _all().webhooks.labels(gateway, outcome).inc()
 
 
@@ -144,10 +144,10 @@ def page_ran(page: str, outcome: str, seconds: float) -> None:
 
 # ── The database ──────────────────────────────────────────────────────────────────────────────
 class MeasuredPool(QueuePool):
-    """A pool that tells how long a connection was waited for, and when none came in time."""
+    """A pool that measures waits for a connection, and counts those that timed out."""
 
     def connect(self) -> PoolProxiedConnection:
-        """Return a connection. Raises sqlalchemy.exc.TimeoutError where none gets free."""
+        """Return a connection. Raises sqlalchemy.exc.TimeoutError where none becomes free."""
         figures = _all()
         started = time.perf_counter()
         try:
@@ -160,12 +160,12 @@ class MeasuredPool(QueuePool):
 
 
 def measure(engine: Engine) -> None:
-    """Time every statement of the engine, and tell how full its pool is."""
+    """Time every statement of the engine, and report the use of its pool."""
     figures = _all()
     event.listen(engine, "before_cursor_execute", _statement_starts)
     event.listen(engine, "after_cursor_execute", _statement_ended)
     event.listen(engine, "handle_error", _statement_failed)
-    # Asked when Prometheus comes: `dispose` gives an engine another pool.
+    # Read when Prometheus polls: `dispose` gives an engine another pool.
     figures.pool_size.set_function(lambda: _pool_figure(engine, QueuePool.size))
     figures.pool_checked_out.set_function(lambda: _pool_figure(engine, QueuePool.checkedout))
     figures.pool_overflow.set_function(
@@ -227,9 +227,9 @@ def job_succeeded_before(name: str, moment: datetime) -> None:
 
 # ── The port ──────────────────────────────────────────────────────────────────────────────────
 def serve(host: str, port: int) -> Callable[[], None]:
-    """Tell the figures at http://host:port/metrics; return what ends that.
+    """Serve the metrics at http://host:port/metrics; return a function that stops it.
 
-    Raises PortError where the port cannot be had.
+    Raises PortError where the port cannot be used.
     """
     try:
         server, thread = start_http_server(port, host, registry=_all().registry)

@@ -1,4 +1,4 @@
-"""Why a port cannot be listened on, and what to do about it, in a sentence."""
+"""Explanations why a port cannot be listened on, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HIGHEST_PORT = 65_535
 
 
 class PortError(Exception):
-    """A port cannot be had; the message is the sentence for whoever starts the portal."""
+    """A port cannot be used; the message is the sentence for the operator."""
 
 
 def listen(host: str, port: int, setting: str = "PORT") -> socket.socket:
@@ -34,7 +34,7 @@ def reason(error: OSError, host: str, port: int, setting: str) -> str:
 
 
 def _holder(port: int) -> str:
-    """Return " by NAME (process NUMBER)", or nothing where the system does not tell."""
+    """Return " by NAME (process NUMBER)", or an empty text where the system does not report it."""
     try:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN

@@ -1,4 +1,4 @@
-"""What routes, jobs and pages share for as long as the process lives.
+"""Objects that routes, jobs and pages share for the lifetime of the process.
 
 Streamlit drops this project's modules from sys.modules when a watched file changes, and pages
 import them anew. A module without a file is not dropped, and keeps the one object of each name.
@@ -21,7 +21,7 @@ _lock = _kept.__dict__.setdefault("lock", threading.Lock())
 
 
 def shared(name: str, make: Callable[[], T]) -> T:
-    """Return this process's object of that name, made by the first who asks for it."""
+    """Return this process's object of that name, created by the first caller."""
     with _lock:
         if name not in _kept.__dict__:
             _kept.__dict__[name] = make()

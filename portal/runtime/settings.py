@@ -1,4 +1,4 @@
-"""What the environment decides, read once and checked as a whole.
+"""The settings from the environment, read once and checked as a whole.
 
 | variable | meaning | default |
 |---|---|---|
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 
 
 class SettingsError(Exception):
-    """The environment does not say clearly how to start; `problems` has a sentence for each."""
+    """The environment is not a clear configuration; `problems` has a sentence for each problem."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
@@ -99,11 +99,11 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that the environment decides. Secrets stay out of its repr.
+    """All settings from the environment. Secrets stay out of its repr.
 
     `database_url` is None where the portal runs its own PostgreSQL in `data_directory`.
-    `allows_any_host`: nobody said under which name people reach the portal, so a form may come
-    from whatever name it was served under. `trusted_proxies` is None where nobody said whom.
+    `allows_any_host`: the portal's public name is not configured, so a form may come from whatever
+    name it was served under. `trusted_proxies` is None where none are configured.
     """
 
     database_url: str | None = field(repr=False)
@@ -136,7 +136,7 @@ class Settings:
 
     @property
     def secure_cookies(self) -> bool:
-        """Whether people reach the portal through TLS, so that cookies are for TLS alone."""
+        """Whether people reach the portal over TLS, so that cookies are for TLS alone."""
         return self.base_url.startswith("https://")
 
     @property
@@ -147,7 +147,7 @@ class Settings:
 
     @property
     def vault(self) -> Vault:
-        """What seals personal data, and what mails are made from."""
+        """The vault that seals personal data, and the values of mails."""
         return Vault(self.keyring)
 
     @property

@@ -1,4 +1,4 @@
-"""Threads for one kind of request, in which those of every origin have their turn."""
+"""Threads for one kind of request, shared fairly among origins."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class QueueFull(Exception):  # noqa: N818 - as domain.errors
-    """As many requests wait as may: this one is to come again."""
+    """The queue is full: this request is to be retried."""
 
 
 class _Place:
-    """The place of one request that waits; `is_lost` where it made room for another one."""
+    """The place of a waiting request; `is_lost` where it made room for another one."""
 
     def __init__(self) -> None:
         self.is_called = False
@@ -31,8 +31,8 @@ class WorkerQueue:
     """Runs functions in threads, `threads` at a time, while at most `max_waiting` wait.
 
     Origins, such as networks, take turns, and where all places are taken, one that has fewer
-    waiting gets the last place of the one that has most: who sends very many waits behind
-    themselves. It belongs to the event loop in which it is made.
+    waiting gets the last place of the one that has most: an origin that sends very many only delays
+    itself. It belongs to the event loop in which it is made.
     """
 
     def __init__(self, threads: int, max_waiting: int) -> None:
@@ -63,7 +63,7 @@ class WorkerQueue:
         try:
             await place.decided.wait()
         except BaseException:
-            # Given up by who asked.
+            # Abandoned by the caller.
             if place.is_called:
                 self._call_next()
             elif not place.is_lost:
@@ -96,7 +96,7 @@ class WorkerQueue:
             del self._waiting[origin]
 
     def _call_next(self) -> None:
-        """Give the thread to the origin whose turn it is, or keep it for who comes."""
+        """Give the thread to the next origin in turn, or keep it for the next request."""
         origin = next(iter(self._waiting), None)
         if origin is None:
             self._free += 1

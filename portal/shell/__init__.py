@@ -1,1 +1,1 @@
-"""What stands around every page: who is looking, at which account, header, each run."""
+"""The frame of every page: the signed-in user, the account, the header, and each run."""

@@ -1,4 +1,4 @@
-"""What people are called, where facts keep only who they are."""
+"""Display names of people, for facts that hold only an identifier such as `user:12`."""
 
 from __future__ import annotations
 

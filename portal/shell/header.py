@@ -69,7 +69,7 @@ def _add_credit(context: PageContext, add_credit: Callable[[int], None]) -> None
 
 
 def _menu(context: PageContext) -> None:
-    """Draw what concerns the person: who they are, where they are signed in, the way out."""
+    """Draw the user's menu: their name, their sessions, and signing out."""
     visitor = context.visitor
     with st.popover(_("Menu"), icon=":material/account_circle:", key="menu"):
         st.html(
@@ -86,7 +86,7 @@ def _menu(context: PageContext) -> None:
 
 
 def _account_name(context: PageContext) -> None:
-    """Name the account, or let the visitor choose among several."""
+    """Draw the account's name, or let the user choose among several."""
     account = context.account
     memberships = context.visitor.actor.memberships
     if account is None:
@@ -98,7 +98,7 @@ def _account_name(context: PageContext) -> None:
 
 
 def _switcher(context: PageContext) -> None:
-    """Let the visitor choose by name; typing narrows the list, however many there are."""
+    """Let the user choose by name; typing narrows the list, however many there are."""
     own = database.read_snapshot(own_accounts, actor=context.visitor.actor)
     names = {account.account_id: f"{account.name} · {account.currency}" for account in own}
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
@@ -110,7 +110,7 @@ def _switcher(context: PageContext) -> None:
     is_known = current in names
 
     def switch() -> None:
-        # A callback runs before the page does, which sends people without a session to sign in.
+        # A callback runs before the page does, which redirects people without a session to sign-in.
         visitor = current_visitor()
         if visitor is None:
             return

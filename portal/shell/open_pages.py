@@ -1,7 +1,7 @@
-"""The pages that are open in browsers: whose each is, and closing those of an ended session.
+"""The pages that are open in browsers: their users, and closing those of an ended session.
 
-A page that is open talks over a websocket, and each of its runs looks the session up. Whoever only
-looks at it runs nothing: so open pages are looked through by the clock as well.
+A page that is open talks over a websocket, and each of its runs looks the session up. A page that
+is only viewed runs nothing: so open pages are also checked on a schedule.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 def reload_message() -> bytes:
-    """Return what has a page load its own address anew: there it is sent to sign in.
+    """Return the message that reloads a page's own address, which redirects to sign-in.
 
     Streamlit's page goes where `auth_redirect` says; an empty address is that of the page.
     """
@@ -58,7 +58,7 @@ class OpenPage:
         self._is_closed = False
 
     async def receive(self) -> Message:
-        """Return what the browser sent next; after the end, that it is gone."""
+        """Return the browser's next message; after the end, a disconnect."""
         message = await self._receive()
         if message["type"] != "websocket.receive":
             return message
@@ -70,7 +70,7 @@ class OpenPage:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on what Streamlit draws; after the end, nothing."""
+        """Pass on Streamlit's messages; after the end, drop them."""
         if self._is_closed:
             return
         self._is_accepted = self._is_accepted or message["type"] == "websocket.accept"
@@ -78,7 +78,7 @@ class OpenPage:
         await self._send(message)
 
     async def end(self) -> None:
-        """Have the browser load the page anew, and hear no more of it."""
+        """Have the browser reload the page, and ignore its further messages."""
         if self._is_accepted and not self._is_closed:
             await self._send({"type": "websocket.send", "bytes": reload_message()})
         await self._close(POLICY_VIOLATION)
@@ -97,7 +97,7 @@ class OpenPages:
         self._count_by_person: defaultdict[int, int] = defaultdict(int)
 
     def has_room(self, user_id: int) -> bool:
-        """Whether a person may have one more page open."""
+        """Return whether a person may have one more page open."""
         return self._count_by_person.get(user_id, 0) < MAX_PAGES
 
     @contextmanager
@@ -128,7 +128,7 @@ class OpenPages:
             strict=True,
         ):
             if isinstance(answer, Exception):
-                # The browser went away in this moment: there is nothing to close any more.
+                # The browser has just disconnected: there is nothing to close any more.
                 _log.debug("%r was closed already: %s", page, answer)
 
 
@@ -154,5 +154,5 @@ async def watch(pages: OpenPages) -> None:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
         try:
             await close_ended(pages)
-        except Exception as error:  # noqa: BLE001 - it is asked again soon, and each run asks too
+        except Exception as error:  # noqa: BLE001 - it is checked again soon, and by each run too
             _log.warning("open pages could not be looked through: %s", error)

@@ -1,4 +1,4 @@
-"""Who looks, at which account, in which language and time zone: what every page starts from."""
+"""The context that every page starts from: the user, the account, the language and time zone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOOKED_AT = "looked_at"
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """A visitor and the account that they look at; None where there is no account to see."""
+    """A signed-in user and the account that they view; None where there is no account to see."""
 
     visitor: Visitor
     account: AccountSummary | None
@@ -72,9 +72,9 @@ def day_of_sites(zones: Iterable[str]) -> date:
 
 
 def account_or_stop(context: PageContext, *, is_staff_page: bool = False) -> AccountSummary:
-    """Return the account to show, or say how to come to one and end the run.
+    """Return the account to show, or explain how to get one and end the run.
 
-    On a customer's page, staff read that it is another's, and whose.
+    On a customer's page, staff see a note that it is a customer's, and whose.
     """
     if context.account is None:
         if context.visitor.actor.is_staff:
@@ -102,10 +102,10 @@ def account_or_stop(context: PageContext, *, is_staff_page: bool = False) -> Acc
 
 
 def start() -> PageContext:
-    """Sign the visitor in if need be, speak their language, and find the account to show.
+    """Sign the user in if needed, set their language, and find the account to show.
 
-    An account named in the address is shown to its members and to staff, and to nobody else:
-    the query decides, and raises NotFound.
+    An account named in the address is shown to its members and to staff, and to no one else: the
+    query decides, and raises NotFound.
     """
     visitor = require_visitor()
     logs.name_actor(visitor.actor)
@@ -123,10 +123,10 @@ def start() -> PageContext:
 
 
 def renew(user_id: int, account_id: int | None) -> PageContext:
-    """Look up anew who looks, what they may do, and the account that was drawn for `user_id`.
+    """Look up anew the user, their rights, and the account that was drawn for `user_id`.
 
-    Whoever signed in since as somebody else has the page drawn for them; whoever is signed out is
-    sent to sign in. Raises NotFound where the account is no longer theirs to see.
+    If another user has signed in since, the page is drawn for them; a signed-out user is redirected
+    to sign-in. Raises NotFound where the account is no longer theirs to see.
     """
     visitor = require_visitor()
     if visitor.user_id != user_id:

@@ -1,4 +1,4 @@
-"""Each run of a page: its id, how long it took, how it ended, and what people read if it failed."""
+"""Runs of pages: the id, the duration, the outcome, and the message of a failed run."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _current: ContextVar[_Run | None] = ContextVar("run", default=None)
 
 
 def begin() -> None:
-    """Start a run of the script: what is logged from here on has its id."""
+    """Start a run of the script: its log lines have its id from now on."""
     _current.set(_Run(logs.begin()))
 
 
 def run(page: StreamlitPage) -> None:
-    """Run the page, and write down how that went; what it raises goes on to the caller."""
+    """Run the page, and log its outcome; exceptions are passed on to the caller."""
     current = _current.get()
     if current is not None:
         current.page = _name(page)
@@ -56,7 +56,7 @@ def run(page: StreamlitPage) -> None:
 
 
 def show_error(error: Exception) -> bool:
-    """Say that something went wrong, with an id that the log has too, and no detail."""
+    """Show that an error occurred, with an id that the log has too, and no detail."""
     current = _current.get()
     activity = logs.current()
     _log.error(
@@ -69,7 +69,7 @@ def show_error(error: Exception) -> bool:
 
 def _name(page: StreamlitPage) -> str:
     """Return the name of the page's file: titles are in the reader's language."""
-    return Path(str(page._page)).stem  # noqa: SLF001 - nothing public tells the file
+    return Path(str(page._page)).stem  # noqa: SLF001 - no public API has the file
 
 
 def _end(outcome: str) -> None:

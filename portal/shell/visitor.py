@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Visitor:
     """The signed-in person as the database has them at this moment.
 
-    `account_id` is the account that this session acts on, or None for who belongs to none.
-    `session_id` names the session and does not open it. `form_token` goes into forms that are
+    `account_id` is the account that this session acts on, or None for a user without one.
+    `session_id` identifies the session and grants no access. `form_token` goes into forms that are
     posted to our own routes.
     """
 
@@ -79,7 +79,7 @@ def require_visitor() -> Visitor:
 
 
 def go_to_sign_in() -> Never:
-    """Have the browser sign in and come back to the page that it is on; end the script."""
+    """Redirect the browser to sign-in with a way back to the current page; end the script."""
     path = urlsplit(st.context.url or "/").path or "/"
     query = urlencode([(key, value) for key in st.query_params for value in _values(key)])
     target = sign_in_path(f"{path}?{query}" if query else path)
@@ -94,7 +94,7 @@ def _values(key: str) -> list[str]:
 
 
 def choose_account(visitor: Visitor, account_id: int) -> None:
-    """Have this session act on another of the visitor's accounts. Raises NotFound."""
+    """Switch this session to another of the user's accounts. Raises NotFound."""
     database.transaction(
         identity.choose_account,
         session_id=visitor.session_id,

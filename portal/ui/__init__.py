@@ -1,1 +1,1 @@
-"""Building blocks that pages and views share: they draw, and know no feature of the product."""
+"""Building blocks that pages and views share: they draw, and contain no feature of the product."""

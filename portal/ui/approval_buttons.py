@@ -1,7 +1,7 @@
-"""The second person's buttons, and what a decision that came too late is answered with.
+"""The buttons of a second person's decision, and the messages of one that was too late.
 
-A pressed button is remembered before the page runs again: the page that is drawn then may have the
-item no more, and would say nothing. Whoever is late reads what happened meanwhile.
+A pressed button is remembered before the page runs again: the page that is drawn then may no longer
+have the item, and would show no message. A person who is late is shown what happened meanwhile.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _CHANGES = {
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """A button of an item that was pressed, and what was typed beside it."""
+    """A pressed button of an item, and the text typed beside it."""
 
     action: str
     item: int
@@ -128,7 +128,7 @@ def _remember(place: str, action: str, item: int, field: str | None) -> None:
 
 
 def take_pressed(place: str) -> Pressed | None:
-    """Return what was pressed on a page before this run of it, once."""
+    """Return the button that was pressed before this run of the page, once."""
     pressed: Pressed | None = st.session_state.pop(_key(place), None)
     return pressed
 
@@ -138,7 +138,7 @@ def _key(place: str) -> str:
 
 
 def draw_own_count(count: int) -> None:
-    """Say how many of the listed requests are the reader's own, which no count tells them of."""
+    """Show how many of the listed requests are the user's own, which no badge counts."""
     if count:
         text = ngettext(
             "{count} of your requests is waiting for approval by another person.",
@@ -149,7 +149,7 @@ def draw_own_count(count: int) -> None:
 
 
 def what_happened(context: PageContext, error: BillingError) -> str | None:
-    """Return what became of an item that somebody wanted to decide; None for other errors."""
+    """Return what happened to an item that a person wanted to decide; None for other errors."""
     if isinstance(error, AlreadyDecided) and error.state in _DECISIONS:
         by_itself = error.state == "applied" and (error.decided_by or "").startswith("system:")
         name = naming(context, [error.decided_by], in_sentence=True)(error.decided_by)

@@ -1,4 +1,4 @@
-"""What a balance leaves out, and what it can pay for."""
+"""Remarks on a balance: what it excludes, and what it can pay for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def draw_remarks(context: PageContext, found: AccountOverview) -> None:
-    """Say of the amounts above what they leave out, and what they can pay for."""
+    """Draw remarks on the amounts above: what they exclude, and what they can pay for."""
     if found.summary.ended_micros:
         text = _(
             "{amount} has expired and is no longer in the balance. Only usage from before"

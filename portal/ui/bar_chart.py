@@ -20,7 +20,7 @@ _REST_COLOUR = "#8a94a3"
 
 
 class Bar(NamedTuple):
-    """One bar's part: where it stands, how much, and the amount in words."""
+    """One bar's part: its position, its size, and the amount in words."""
 
     begins: date
     micros: int
@@ -28,7 +28,7 @@ class Bar(NamedTuple):
 
 
 class Series(NamedTuple):
-    """The parts of one colour; `is_rest` is what has no colour of its own."""
+    """The parts of one colour; `is_rest` marks those without a colour of their own."""
 
     key: str
     name: str
@@ -37,9 +37,9 @@ class Series(NamedTuple):
 
 
 def distinguish(series: Sequence[Series]) -> list[Series]:
-    """Return the series under names of their own: a name that is taken has its key behind it.
+    """Return the series with unique names: a name that is taken gets its key appended.
 
-    What has no colour of its own keeps its name, for its key says nothing.
+    The rest keeps its name, as its key has no meaning.
     """
     taken = {one.name for one in series if one.is_rest}
     named = []

@@ -38,7 +38,7 @@ _MAX_EMAIL_LENGTH = 254
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What the form begins with, where its errors go, and what its widgets' keys begin with."""
+    """The form's initial values, the place of its errors, and the prefix of its widgets' keys."""
 
     first: BillingProfile
     errors: FieldErrors
@@ -57,9 +57,9 @@ def draw(
     key: str,
     submit_label: str,
 ) -> SavedProfile | None:
-    """Draw the form, and return what was saved in this run, or None.
+    """Draw the form, and return the profile saved in this run, or None.
 
-    A first profile begins with what the person said when they signed up.
+    A first profile begins with the person's values from sign-up.
     """
     kind = _kind(current, key)
     form = _Form(_first(context, choices, current, kind), FieldErrors(), key)
@@ -89,7 +89,7 @@ def _first(
 
 
 def _kind(current: ProfileVersion | None, key: str) -> ProfileKind:
-    """Let them choose outside the form, since it decides what the form asks for."""
+    """Draw the choice of the kind outside the form, since the form's fields depend on it."""
     names = {ProfileKind.PERSONAL: _("Personal"), ProfileKind.COMPANY: _("Company")}
     kinds = list(names)
     at = kinds.index(current.profile.kind) if current is not None else 0

@@ -1,11 +1,11 @@
-"""What a browser's tab shows of the portal, on its pages as on its own routes."""
+"""The title and icon of a browser's tab, for pages and for our own routes."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
 NAME = "Credit Portal"
-# As data: an icon by name would be asked of another host, and ours forbids that.
+# As data: an icon by name would be requested from another host, which our policy forbids.
 ICON = "data:image/svg+xml," + quote(
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>"
     "<circle cx='8' cy='8' r='8' fill='#1a5fb4'/>"

@@ -1,4 +1,4 @@
-"""Pictures of figures, light enough to come with the page."""
+"""Small charts as HTML, light enough to be sent with the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WHOLE = 1000
 
 
 class Part(NamedTuple):
-    """A part of a whole: its name, its amount in words, how much it is, and its #rrggbb."""
+    """A part of a whole: its name, its amount in words, its size, and its #rrggbb colour."""
 
     name: str
     amount: str
@@ -21,7 +21,7 @@ class Part(NamedTuple):
 
 
 def share_bar(parts: Sequence[Part]) -> str:
-    """Return the HTML of a bar cut into the parts' shares, with what each colour stands for."""
+    """Return the HTML of a bar cut into the parts' shares, with a legend of the colours."""
     total = sum(part.micros for part in parts)
     spoken = html.escape(", ".join(f"{part.name} {part.amount}" for part in parts))
     cuts = "".join(

@@ -1,6 +1,7 @@
-"""Choices among options, checked: Streamlit hands on whatever a browser says was chosen.
+"""Choices among options, checked: Streamlit passes on any value that a browser sends.
 
-A page that was drawn before may offer what there is no more; a forged message names anything.
+A page that was drawn earlier may offer options that no longer exist; a forged message may name
+anything.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 def offered(chosen: T, options: Sequence[object]) -> T:
-    """Return what was chosen, one or several or nothing; end the run where it is not offered."""
+    """Return the chosen options, one, several or none; end the run where one is not offered."""
     several = chosen if isinstance(chosen, list) else [chosen]
     if not all(each is None or each in options for each in several):
         st.error(

@@ -1,4 +1,4 @@
-"""Buttons that ask once more before they do what is not easily undone."""
+"""Buttons that require a confirmation before an action that is not easily undone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _DONE = "confirmations_done"
 
 @contextmanager
 def popover(label: str, *, key: str, about: str) -> Iterator[None]:
-    """Draw a button that opens what is drawn within, below the text of what happens.
+    """Draw a button that opens the content drawn within, below a text about the consequences.
 
-    `key` tells it from the others of the page, also by whom it is about.
+    `key` distinguishes it from the others of the page, also by the person concerned.
     """
     done = st.session_state.get(_DONE, 0)
     with st.popover(label, key=f"confirm-{key}-{done}"):
@@ -28,5 +28,5 @@ def popover(label: str, *, key: str, about: str) -> Iterator[None]:
 
 
 def close_all() -> None:
-    """Have the next run draw all of them closed, such as after an action."""
+    """Have the next run draw all popovers closed, such as after an action."""
     st.session_state[_DONE] = st.session_state.get(_DONE, 0) + 1

@@ -1,4 +1,4 @@
-"""A link to a file of one of the portal's own routes, drawn as the button that people expect."""
+"""Links to files of the portal's own routes, drawn as buttons."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _STYLE = f"{BUTTON_STYLE};display:inline-flex;align-items:center;text-decoration
 
 
 def download_links(files: Mapping[str, str], query: Mapping[str, object]) -> None:
-    """Draw links beside each other: `files` gives each one's path by its words.
+    """Draw links beside each other: `files` maps each one's label to its path.
 
-    `query` says what the page shows. The route checks the rights of the person who follows one.
+    `query` holds the page's filter. The route checks the rights of the person who follows a link.
     """
     asked = {name: value for name, value in query.items() if value not in {None, ""}}
     rest = html.escape(urlencode({**asked, "lang": current_language()}))

@@ -1,4 +1,4 @@
-"""Errors that stand at their field, and are brought into view."""
+"""Errors that are shown at their field, and scrolled into view."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FieldErrors:
         self._places[field] = (st.empty(), widget_key)
 
     def place_rest(self) -> None:
-        """Keep room for what concerns no field of the form; call it above the button."""
+        """Reserve a place for errors that concern no field; call it above the form's button."""
         self._rest = st.empty()
 
     def show(self, errors: Mapping[str, str]) -> None:

@@ -1,8 +1,8 @@
-"""What an action has to say, drawn by the next run of the page beside what was pressed.
+"""Messages of an action, drawn by the next run of the page beside the pressed button.
 
 The page runs again after each action, and what it draws then has moved: a message on top is out of
-sight for whoever pressed a button below. Where the message is out of sight all the same, such as
-below what has come above it, the page is scrolled to it.
+sight for a person who pressed a button below. Where the message is out of sight all the same, such
+as below content inserted above it, the page is scrolled to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portal.ui.in_view import bring_into_view
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A message that waits for its run; `item` is the number of what it is about, in a list."""
+    """A message that waits for its run; `item` is the number of its item in a list."""
 
     text: str
     is_good: bool
@@ -31,13 +31,13 @@ def leave(place: str, text: str, *, is_good: bool = True, item: int | None = Non
 
 
 def get_item(place: str) -> int | None:
-    """Return the item that the message of a place is about; None where there is none."""
+    """Return the item of a place's message; None where there is none."""
     message: _Message | None = st.session_state.get(_key(place))
     return None if message is None else message.item
 
 
 def show(place: str) -> None:
-    """Draw the message that the run before left for this place, once, and bring it into view."""
+    """Show the message that the previous run left for this place, once, and scroll it into view."""
     message: _Message | None = st.session_state.pop(_key(place), None)
     if message is None:
         return

@@ -1,7 +1,7 @@
-"""Amounts, dates and quantities as people write them, in the language of the context.
+"""Amounts, dates and quantities in the conventions of the context's language.
 
-Amounts have the decimals of their currency (ISO 4217). An amount that is smaller than the
-smallest coin shows as less than it, never as nothing; ask for `exact` to show all of it.
+Amounts have the decimals of their currency (ISO 4217). An amount that is smaller than the smallest
+coin is shown as less than that coin, never as zero; `exact` shows every digit.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _THOUSANDS = (3, 3)
 _REMEMBERED = 8_192
 """A page is drawn again and again, and says mostly what it said before."""
 
-# What Markdown gives a meaning to, wherever it stands or where a line begins with it.
+# Characters with a meaning in Markdown, anywhere or at the start of a line.
 _MARKDOWN = re.compile(r"[\\`*_\[\]$~<>:|#&]")
 _LINE_START = re.compile(r"^(\d*)([-=]|[+.)](?=\s|$))")
 _BLANKS = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
-# What Streamlit looks for again when the escapes are gone: web and mail addresses, icons, smileys,
-# arrows. Between the halves of each goes an element that is empty and changes nothing.
+# Patterns that Streamlit replaces after the escapes: web and mail addresses, icons, smileys,
+# arrows. An empty element between their halves changes nothing else.
 _BETWEEN_HALVES = re.compile(
     r"(?<=:)(?=//|[^\W\d]|[-+])|(?<=www)(?=\.)|(?<=@)(?=[-\w])"
     r"|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)",
@@ -65,8 +65,8 @@ def money(
 ) -> str:
     """Return an amount, given as Money or as micros of the currency.
 
-    `exact` shows as many decimals as there are, up to six; `signed` puts a plus before what
-    comes in. Rounding is half away from zero. Raises TypeError for a float.
+    `exact` shows as many decimals as there are, up to six; `signed` puts a plus before positive
+    amounts. Rounding is half away from zero. Raises TypeError for a float.
     """
     if not isinstance(amount, Money):
         if currency is None:
@@ -80,9 +80,9 @@ def money(
 
 
 def amount(money: Money, *, locale: str | None = None) -> str:
-    """Return an amount's figure alone, with the decimals of its currency: "1,500.00".
+    """Return an amount's digits alone, with the decimals of its currency: "1,500.00".
 
-    For what stands beside the name of the currency, or in a field that is labelled with it.
+    For a place beside the currency's name, or a field that is labelled with it.
     """
     decimals = currency_exponent(money.currency)
     figure = Decimal(money.micros).scaleb(-MICRO_DECIMALS, EXACT)
@@ -107,7 +107,7 @@ def number(value: Decimal | int, *, locale: str | None = None) -> str:
     """Return a count or a measure, grouped, with every decimal it has."""
     language = locale or current_language()
     if type(value) is int and value >= 0:
-        # What nearly all are: a file has millions of them, and Babel takes its time.
+        # The common case: a file has millions of them, and Babel is slow.
         separator = _separator(language)
         if separator is not None:
             return f"{value:,}".replace(",", separator)
@@ -119,7 +119,7 @@ def number(value: Decimal | int, *, locale: str | None = None) -> str:
 
 @lru_cache(maxsize=64)
 def _separator(locale: str) -> str | None:
-    """Return what stands between groups of digits, or None where those are not of three."""
+    """Return the separator of groups of digits, or None where those are not of three."""
     pattern = Locale.parse(locale).decimal_formats[None]
     is_plain = pattern.grouping == _THOUSANDS and not pattern.prefix[0] and not pattern.suffix[0]
     return get_group_symbol(locale) if is_plain else None
@@ -131,7 +131,7 @@ def quantity(text: str | int) -> Decimal | int:
 
 
 def duration(seconds: Decimal | int, *, locale: str | None = None) -> str:
-    """Return a length of time in hours, minutes and seconds, without those that are nothing."""
+    """Return a duration in hours, minutes and seconds, without those that are zero."""
     minutes, rest = divmod(Decimal(seconds), _SECONDS_IN_A_MINUTE)
     hours, minutes = divmod(minutes, _MINUTES_IN_AN_HOUR)
     parts = (("duration-hour", hours), ("duration-minute", minutes), ("duration-second", rest))
@@ -146,7 +146,7 @@ def days(count: int, *, locale: str | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text for Markdown as it is: one line, of which nothing but these words comes.
+    """Return text for Markdown as it is: one line that shows exactly these words.
 
     No emphasis, formula, link, list, icon or arrow is made of it, wherever it is put.
     """
@@ -166,7 +166,7 @@ def _date_time(moment: datetime, zone: tzinfo, locale: str) -> str:
 
 
 def date(day: calendar_date, zone: tzinfo | str | None = None, *, locale: str | None = None) -> str:
-    """Return a date; a moment needs the zone that says which day it is there."""
+    """Return a date; a moment needs the zone that decides its day."""
     if isinstance(day, datetime):
         if zone is None:
             raise TypeError("a moment is on different days in different zones")
@@ -187,7 +187,7 @@ def relative_days(day: calendar_date, today: calendar_date, *, locale: str | Non
         words = {-1: _("yesterday"), 0: _("today"), 1: _("tomorrow")}
     if distance in words:
         return words[distance]
-    # Days however many: whoever has credit that ends wants to count them, not months.
+    # Always in days: a person whose credit expires counts days, not months.
     return format_timedelta(
         timedelta(days=distance),
         granularity="day",

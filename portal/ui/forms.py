@@ -1,4 +1,4 @@
-"""Forms that are empty again after what they sent was done, and keep what was typed otherwise.
+"""Forms that are emptied after a successful submit, and keep their values otherwise.
 
 Streamlit's own `clear_on_submit` empties them after an error as well.
 """
@@ -9,15 +9,15 @@ import streamlit as st
 
 
 def key(form: str, name: str) -> str:
-    """Return the key of a form, or of a field in it: another one each time that it was emptied.
+    """Return the key of a form, or of a field in it: a new one each time the form is emptied.
 
-    A second click on the form as it was reaches nobody.
+    A second click on the old form has no effect.
     """
     return f"{name}-{st.session_state.get(_times(form), 0)}"
 
 
 def empty(form: str) -> None:
-    """Have the next run draw the form's fields as they were at first."""
+    """Have the next run draw the form's fields with their initial values."""
     st.session_state[_times(form)] = st.session_state.get(_times(form), 0) + 1
 
 

@@ -9,7 +9,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 
 def redraw_fragment() -> NoReturn:
-    """Draw the fragment or dialog that is running again, at once.
+    """Draw the running fragment or dialog again at once.
 
     Streamlit allows that in a run of the fragment alone and raises in a run of the whole page; the
     page is drawn again then, and a dialog stays only where each run of the page draws it.

@@ -1,7 +1,7 @@
-"""The words that people read, in their language. English is the source and the fallback.
+"""Translations of the texts that people read. English is the source and the fallback.
 
-The language belongs to the context (a request, a script run, a job), not to the process:
-`use` it at the start. What runs before that, such as a widget's callback, speaks English.
+The language belongs to the context (a request, a script run, a job), not to the process: `use` it
+at the start. Code that runs before that, such as a widget's callback, uses English.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _language: ContextVar[str] = ContextVar("language", default=SOURCE_LANGUAGE)
 
 @cache
 def available_languages() -> tuple[str, ...]:
-    """Return the languages that there are words in, as codes, English first."""
+    """Return the codes of the languages with translations, English first."""
     translated = sorted(file.parts[-3] for file in LOCALE_FOLDER.glob(f"*/{_CATALOGUE}"))
     return (SOURCE_LANGUAGE, *(code for code in translated if code != SOURCE_LANGUAGE))
 
 
 def language_name(language: str) -> str:
-    """Return what the language calls itself."""
+    """Return the language's own name."""
     name = Locale.parse(language).get_display_name()
     return name[:1].upper() + name[1:] if name else language
 
@@ -56,7 +56,7 @@ def choose_language(lang_query: str | None, cookie: str | None, browser_locale: 
 
 
 def use(language: str) -> None:
-    """Speak this language in the current context from here on; an unknown one means English."""
+    """Set the language of the current context from now on; an unknown one means English."""
     _language.set(_known(language))
 
 
@@ -71,7 +71,7 @@ def using(language: str) -> Iterator[None]:
 
 
 def current_language() -> str:
-    """Return the code of the language that is spoken in this context; Babel takes it as locale."""
+    """Return the code of this context's language, which Babel takes as a locale."""
     return _language.get()
 
 
@@ -108,7 +108,7 @@ def _translations(language: str) -> gettext.NullTranslations:
 
 
 def _accepted_languages(header: str) -> list[str]:
-    """Return the languages of an Accept-Language header, the most wanted first."""
+    """Return the languages of an Accept-Language header, the preferred one first."""
     wishes = []
     for part in header[:_MAX_PREFERENCE_LENGTH].replace(" ", "").split(","):
         language, _separator, weight = part.partition(";q=")

@@ -1,4 +1,4 @@
-"""Bring what the page has to say into view: an answer below the fold is no answer."""
+"""Scroll the page's messages into view: an answer below the fold is not read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import uuid
 import streamlit as st
 
 _NO_CLASS_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-# A run draws for a while after it has drawn this, and what comes moves the place: it is followed
-# until the run has ended and all stood still for some looks, or until the reader moves on. The top
-# of the page is covered by Streamlit's own bar.
+# A run continues to draw after this element, which moves the place: it is followed until the run
+# has ended and the place has not moved for several checks, or until the reader scrolls. Streamlit's
+# own bar covers the top of the page.
 _FOLLOW = """
 (() => {
   const isField = %(is_field)s, bar = 70, looksAtRest = 5;
@@ -43,9 +43,9 @@ _FOLLOW = """
 
 
 def bring_into_view(key: str, *, is_field: bool = False) -> None:
-    """Scroll to what has this key, a container or a widget, where it is out of sight.
+    """Scroll to the container or widget with this key, where it is out of sight.
 
-    A field (`is_field`) gets the focus, and stands in the middle with room for its error below.
+    A field (`is_field`) gets the focus, and is placed in the middle with room for its error below.
     """
     css_class = f"st-key-{_NO_CLASS_CHARACTER.sub('-', key.strip())}"
     script = _FOLLOW % {"css_class": json.dumps(css_class), "is_field": json.dumps(is_field)}

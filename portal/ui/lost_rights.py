@@ -1,7 +1,7 @@
-"""What somebody pressed and may do no more: said, where it would vanish with its button.
+"""Messages for an action that its user may no longer do: shown after its button has vanished.
 
-Each run of a page draws only what its reader may do. Who was lowered to another role while their
-page was open presses a button that the next run draws no more.
+Each run of a page draws only what its reader may do. A person whose role was lowered while their
+page was open presses a button that the next run no longer draws.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _DRAWN = "lost-right"
 
 
 def remember_pressed(action: str) -> None:
-    """Remember that a button of an action was pressed; give this to the button as `on_click`."""
+    """Record that an action's button was pressed; pass this to the button as `on_click`."""
     st.session_state[_PRESSED] = action
 
 
 def show_lost(action: str, text: str, *, is_allowed: bool) -> None:
-    """Say `text` where a button of the action was pressed before this run and is no more allowed.
+    """Show `text` where an action's button was pressed before this run and is no longer allowed.
 
     Call it on each run of the page that draws the button.
     """

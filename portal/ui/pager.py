@@ -1,4 +1,4 @@
-"""The way to older rows, and back to the newest, of what is read page by page."""
+"""Buttons to older rows, and back to the newest, of paged lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BEFORE = "before"
 
 
 def draw(older: str | None) -> None:
-    """Draw the buttons; `older` is what the address says of the next page, if there is one."""
+    """Draw the buttons; `older` is the address's value for the next page, if there is one."""
     with st.container(horizontal=True):
         if query_params.get(BEFORE):
             st.button(_("Newest"), on_click=query_params.remove, args=(BEFORE,))

@@ -1,7 +1,7 @@
-"""Dialogs and fragments: what Streamlit runs by itself, without the page that it stands on.
+"""Dialogs and fragments: the parts that Streamlit runs alone, without their page.
 
-Its reader may have been signed out since, or lost a role, or be somebody else: what was drawn
-keeps ids alone, and looks up who asks at each run.
+The user may have been signed out since, or lost a role, or be another person: such parts keep only
+ids, and look up the user at each run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def dialog(
     width: Literal["small", "medium", "large"] = "small",
     on_dismiss: Literal["ignore", "rerun"] | Callable[[], None] = "ignore",
 ) -> Callable[[Drawing[P]], Drawing[P]]:
-    """Return a decorator of what draws a dialog; it is given a `PageContext` of each run."""
+    """Return a decorator for a dialog's function, which gets the `PageContext` of each run."""
     decorate = _with_current_rights(st.dialog(title, width=width, on_dismiss=on_dismiss))
 
     def decorated(draw: Drawing[P]) -> Drawing[P]:
@@ -52,7 +52,7 @@ def dialog(
 
 
 def fragment(*, run_every: float | timedelta | None = None) -> Callable[[Drawing[P]], Drawing[P]]:
-    """Return a decorator of what draws a fragment; it is given a `PageContext` of each run."""
+    """Return a decorator for a fragment's function, which gets the `PageContext` of each run."""
     return _with_current_rights(st.fragment(run_every=run_every))
 
 

@@ -34,5 +34,5 @@ def draw_documents(context: PageContext, payment: PaymentView) -> None:
 
 
 def offers_receipt(payment: PaymentView) -> bool:
-    """Whether the receipt is there, and the money that it tells of was not lost since."""
+    """Return whether the receipt exists, and its money was not lost since."""
     return payment.has_receipt and not payment.has_lost_dispute

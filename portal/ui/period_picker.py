@@ -38,7 +38,7 @@ class Days(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The days looked at, inclusive; the length of a bar; and what its colours stand for."""
+    """The selected days, inclusive; the interval of a bar; and the meaning of its colours."""
 
     first: date
     last: date
@@ -68,7 +68,7 @@ def choose_days(today: date) -> Days:
 
 
 def usable(days: Days) -> Days:
-    """Return the days, no more than can be asked for; say so and stop where they are none."""
+    """Return the days, limited to the longest period; show an error where they are invalid."""
     if days.last < days.first:
         st.warning(_("The To date is before the From date. Choose a later To date."))
         st.stop()

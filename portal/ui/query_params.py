@@ -1,7 +1,7 @@
-"""What a page keeps in its address, so that it can be shared, reloaded, and undone by Back.
+"""Values that a page keeps in its address, so that it can be shared, reloaded, undone by Back.
 
-The address is the truth: before a widget is drawn it is set to what the address says, and a
-change of the widget goes to the address first.
+The address is authoritative: before a widget is drawn it is set to the address's value, and a
+change of the widget is written to the address first.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def get(name: str) -> str:
-    """Return what the address says under a name; empty where it says nothing."""
-    # PostgreSQL keeps no NUL in a text, and nobody types one.
+    """Return the address's value of a name; empty where it has none."""
+    # PostgreSQL stores no NUL in a text, and no one types one.
     return st.query_params.get(name, "").replace("\0", "")
 
 
 def get_number(name: str) -> int:
-    """Return the whole number that the address has under a name; 0 where there is none."""
+    """Return the address's whole number of a name; 0 where it has none."""
     return whole_number(get(name))
 
 
 def put(name: str, value: str | Sequence[str] | None) -> None:
-    """Put a value into the address, or take the name out of it where the value is empty."""
+    """Set a value in the address, or remove the name where the value is empty."""
     if value:
         st.query_params[name] = value
     else:
@@ -37,9 +37,9 @@ def put(name: str, value: str | Sequence[str] | None) -> None:
 
 
 def put_all(values: Mapping[str, str]) -> None:
-    """Put several values into the address in one step, so that one step back undoes them all.
+    """Set several values in the address in one step, so that one step back undoes them all.
 
-    An empty value takes its name out; everything else stays.
+    An empty value removes its name; everything else stays.
     """
     present = {name: st.query_params.get_all(name) for name in st.query_params}
     together = {**present, **values}
@@ -59,19 +59,19 @@ def keep_only(*names: str) -> None:
 
 
 def whole() -> str:
-    """Return everything that the address says, for a way back to it (`way_back`)."""
+    """Return all values of the address, for a way back to it (`way_back`)."""
     return urlencode({name: st.query_params.get_all(name) for name in st.query_params}, doseq=True)
 
 
 def way_back() -> dict[str, list[str]]:
-    """Return what the address said at the place from which somebody came; empty if unknown."""
+    """Return the address's values of the page that the user came from; empty if unknown."""
     return parse_qs(get("back")[:_MAX_WAY_BACK_LENGTH])
 
 
 def restore() -> None:
-    """Say again what the address said here, for whoever comes back by the browser's own Back.
+    """Restore the address's values of this page, after the browser's own Back.
 
-    Streamlit goes back to the page and keeps what the address said on the page that was left.
+    Streamlit returns to the page and keeps the values of the page that was left.
     """
     query = way_back()
     if query:
@@ -79,7 +79,7 @@ def restore() -> None:
 
 
 def set_widget(key: str, value: Any) -> None:  # noqa: ANN401 - each widget has its own type
-    """Have the widget that is drawn next under `key` show what the address says."""
+    """Set the widget that is drawn next under `key` to the address's value."""
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
 

@@ -1,4 +1,4 @@
-"""Send a refund to its gateway, and say what became of it."""
+"""Sending a refund to its gateway, and the message about the outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portal.ui.labels import gateways as gateway_labels
 
 
 def send_refund(gateway_name: str, refund_id: int | None) -> str:
-    """Send a refund that was requested, where its gateway is there; return what to say of it.
+    """Send a requested refund, where its gateway is offered; return the message about it.
 
     Raises RefundRefused where the gateway does not pay it.
     """

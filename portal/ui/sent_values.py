@@ -1,8 +1,8 @@
-"""What a browser says that a widget's value is, checked before anything of ours sees it.
+"""Checks of the widget values that a browser sends, before any code of ours sees them.
 
-Streamlit (1.67, `runtime/state/session_state.py`) hands on a state of any type: a field for text
-may hold a list, and what cannot be read at all ends every run of that page. Here a widget whose
-state cannot be its own has the value that it had at first.
+Streamlit (1.67, `runtime/state/session_state.py`) passes on a state of any type: a text field may
+hold a list, and an unreadable state ends every run of that page. With these checks a widget with an
+invalid state has its initial value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_sent_values() -> None:
-    """Have Streamlit drop what a widget cannot have. Again: no effect."""
+    """Have Streamlit drop values that a widget cannot have. A second call has no effect."""
     if not hasattr(WStates.__getitem__, "__wrapped__"):
         WStates.__getitem__ = _checked(WStates.__getitem__)  # type: ignore[method-assign]
 

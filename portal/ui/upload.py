@@ -1,6 +1,6 @@
-"""A field for a file of a form: the browser hands the file in at once, before its form is sent.
+"""An upload field of a form: the browser sends the file at once, before the form is sent.
 
-Streamlit's own uploader keeps files in the memory of one process, for whoever knows an address.
+Streamlit's own uploader keeps files in the memory of one process, for anyone who knows an address.
 """
 
 from __future__ import annotations

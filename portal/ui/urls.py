@@ -9,7 +9,7 @@ _MAX_PATH_LENGTH = 2000
 
 def local_path(given: str) -> str:
     """Return the path if it leads to a page of this portal, and "/" if it may lead elsewhere."""
-    # Browsers take \\ for /, and drop tabs and line ends before they look.
+    # Browsers read \\ as /, and drop tabs and line ends first.
     if not given.startswith("/") or given.startswith("//") or len(given) > _MAX_PATH_LENGTH:
         return "/"
     if "\\" in given or any(character <= " " or character == "\x7f" for character in given):
@@ -22,12 +22,12 @@ def local_path(given: str) -> str:
 
 
 def sign_in_path(next_path: str = "/") -> str:
-    """Return where to sign in, and to come back from."""
+    """Return the address of the sign-in with a way back."""
     target = local_path(next_path)
     return "/sign-in" if target == "/" else f"/sign-in?next={quote(target, safe='/')}"
 
 
 def payment_path(reference: str, *, is_cancelled: bool = False) -> str:
-    """Return where a payment's result is shown, for somebody who may see it."""
+    """Return the address of a payment's result, for a person who may see it."""
     query = {"ref": reference} | ({"cancelled": "1"} if is_cancelled else {})
     return f"/payment?{urlencode(query)}"
