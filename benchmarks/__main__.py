@@ -32,36 +32,36 @@ BENCHMARKS = (
 )
 
 
-def main(filters: list[str]) -> int:
+def main(names: list[str]) -> int:
     """Run the benchmarks on a scratch server, or on new databases of BENCH_DATABASE_URL."""
-    unknown = set(filters) - set(BENCHMARKS)
+    unknown = set(names) - set(BENCHMARKS)
     if unknown:
         print(f"No such benchmark: {', '.join(sorted(unknown))}. There are {BENCHMARKS}.")
         return 2
     os.environ["ENV_FILE"] = os.devnull  # the measured portal reads no .env
     given = os.environ.get("BENCH_DATABASE_URL")
     if given:
-        _run(given, filters or list(BENCHMARKS))
+        _run(given, names or list(BENCHMARKS))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         server = acquire(Path(folder), settings={"shared_buffers": "1GB"})
         try:
-            _run(server.url, filters or list(BENCHMARKS))
+            _run(server.url, names or list(BENCHMARKS))
         finally:
             server.release()
             remove(Path(folder))
     return 0
 
 
-def _run(server_url: str, filters: list[str]) -> None:
+def _run(server_url: str, names: list[str]) -> None:
     admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        for name in ("benchmark_yardstick", *(f"benchmark_{name}" for name in filters)):
+        for name in ("benchmark_yardstick", *(f"benchmark_{name}" for name in names)):
             connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
             connection.execute(text(f"CREATE DATABASE {name}"))
     admin.dispose()
     pgbench = Pgbench(_url(server_url, "benchmark_yardstick"))
-    for name in filters:
+    for name in names:
         url = _url(server_url, f"benchmark_{name}")
         migrate(url)
         engine = make_engine(url, statement_timeout_seconds=0)

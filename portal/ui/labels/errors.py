@@ -20,6 +20,12 @@ _TEXTS = {
     "rate_limited": N_("Too many attempts. Wait a few minutes, then try again."),
 }
 _REASONS = {
+    "email_taken": N_("This address already has a sign-in. Sign in instead."),
+    "imported_with_other_accounts": N_(
+        "This file was already imported for other accounts. Import it with the same accounts."
+    ),
+    "second_factor_exists": N_("Two-factor authentication is already set up. Sign in with it."),
+    "tax_policy_is_in_force": N_("A tax policy that is in force cannot be changed. Add a new one."),
     "last_owner": N_("An account needs an owner. Make another member an owner first."),
     "already_a_member": N_("This person is already a member of the account."),
     "already_invited": N_(
@@ -49,6 +55,32 @@ _REASONS = {
     "not_an_email": N_("This is not an email address."),
 }
 
+_FAULTS = {
+    ("quote", "another_amount"): N_("This price is for another amount. Request a new price."),
+    ("expires_at", "before_start"): N_("The expiry date must be after the start date."),
+    ("expires_at", "in_past"): N_("The expiry date must be in the future."),
+    ("hold_number", "capture_is_not_refusable"): N_("A captured hold is always charged."),
+    ("hold_number", "other_service"): N_("This hold is for another service."),
+    ("quantities", "missing"): N_("The usage has no quantity for one of its measures."),
+    ("quantities", "negative"): N_("Quantities of usage cannot be negative."),
+    ("amount_micros", "more_than_owed"): N_("The amount is higher than the amount due."),
+    ("consideration_micros", "negative"): N_("The price paid for credit cannot be negative."),
+    ("exact_micros", "negative"): N_("The amount of a charge cannot be negative."),
+    ("site", "no_tax_policy"): N_("This site has no tax policy for this date. Add one first."),
+    ("occurred_at", "no_time_zone"): N_("Add a time zone to the time."),
+    ("time_zone", "not_a_place"): N_("Use the name of a place as time zone, such as Asia/Tokyo."),
+    ("time_zone", "not_known"): N_("This time zone does not exist. Use one such as Asia/Tokyo."),
+    ("currency", "not_at_this_site"): N_("This site does not use this currency."),
+    ("lines", "not_balanced"): N_("The lines of a journal entry must balance in each currency."),
+    ("lines", "unknown_account"): N_("The chart of accounts has no account with this code."),
+    ("minimum_top_up", "not_for_codes"): N_("Only starter packs have a minimum top-up."),
+    ("method", "not_in_this_country"): N_("This payment method is not available in your country."),
+    ("method", "not_in_this_currency"): N_("This payment method does not accept this currency."),
+    ("quote_currency", "same_currency"): N_("Choose two different currencies."),
+    ("period", "unusable"): N_("The page address has an invalid period. Reset the filters."),
+    ("tax_code", "wrong_format"): N_("The tax code does not have the format of your country."),
+}
+"""By field and reason, where a reason alone does not say what to do."""
 
 _MINUTE_SECONDS = 60
 _HOUR_MINUTES = 60
@@ -84,6 +116,9 @@ def is_passing(error: Exception) -> bool:
 def text_of(error: BillingError) -> str:
     """Return the message for a refusal of the domain, in the reader's language."""
     reason = getattr(error, "reason", None)
+    fault = _FAULTS.get((getattr(error, "field", ""), reason or ""))
+    if fault is not None:
+        return _(fault)
     if reason in _REASONS:
         return _(_REASONS[reason])
     return _(_TEXTS.get(error.code, N_("This cannot be done now. Load the page again.")))
