@@ -178,7 +178,7 @@ def allows_role(role: StaffRole, action: str) -> bool:
 
 
 def require(actor: Actor, action: str, account_id: int | None = None) -> None:
-    """Let the actor pass if the table does.
+    """Raise NotAuthorised unless the table allows this action.
 
     Raises NotFound where the actor may not even see the account, NotAuthorised otherwise.
     """

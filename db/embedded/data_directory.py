@@ -129,12 +129,6 @@ class Place:
         return password
 
 
-# ── Errors ────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── Files ─────────────────────────────────────────────────────────────────────────────────────
-
-
 # ── Programs ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -367,6 +361,3 @@ def read_version(account: Account | None, binaries: Path) -> int:
     if code != 0 or found is None:
         raise failure("PostgreSQL's programs cannot be run.", output, binaries)
     return int(found[1])
-
-
-# ── The socket ────────────────────────────────────────────────────────────────────────────────

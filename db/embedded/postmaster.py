@@ -29,13 +29,10 @@ from db.embedded.sockets import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
+
 
 from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 _logger = logging.getLogger(__name__)
 _DEFAULTS = {

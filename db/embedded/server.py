@@ -309,9 +309,3 @@ def _make_database(connection: Connection) -> None:
                     sql.Identifier(DATABASE), sql.Identifier(OWNER)
                 )
             )
-
-
-# ── The server's processes ────────────────────────────────────────────────────────────────────
-
-
-# ── The log ───────────────────────────────────────────────────────────────────────────────────

@@ -99,7 +99,7 @@ class OpenHold(Base):
 
 
 class Refusal(Base):
-    """A charge or hold that was answered with no, and why."""
+    """A declined charge or hold, and the reason."""
 
     __tablename__ = "refusals"
 

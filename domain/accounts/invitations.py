@@ -21,6 +21,8 @@ from domain.security import rate_limits
 from domain.validation import checked_name
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -28,12 +30,6 @@ if TYPE_CHECKING:
 from typing import TYPE_CHECKING
 
 from domain.accounts.member_changes import LOCK, change_members, record_change
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
 
 _TEMPLATE = "invitation"
 

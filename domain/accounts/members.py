@@ -96,12 +96,6 @@ def _members(session: Session, account_id: int) -> tuple[Member, ...]:
     )
 
 
-# ── Inviting ───────────────────────────────────────────────────────────────────────────────────
-
-
-# ── Accepting ──────────────────────────────────────────────────────────────────────────────────
-
-
 # ── Roles, and leaving ─────────────────────────────────────────────────────────────────────────
 def change_role(
     session: Session,
@@ -226,6 +220,3 @@ def _keep_an_owner(session: Session, account_id: int, leaving_user_id: int) -> N
     )
     if not others:
         raise Conflict("last_owner")
-
-
-# ── What every write shares ────────────────────────────────────────────────────────────────────

@@ -117,7 +117,7 @@ def served_countries(session: Session, site_code: str) -> tuple[str, ...]:
 
 
 def newest_row(session: Session, account_id: int) -> BillingProfileVersion | None:
-    """Return the row of the newest version, for who has looked at the actor's rights."""
+    """Return the row of the newest version; the caller has checked the actor's rights."""
     return session.scalars(
         select(BillingProfileVersion)
         .where(BillingProfileVersion.account_id == account_id)

@@ -53,7 +53,7 @@ _ALSO = {
     "UA": ("edrpou", "rntrc"),
     "US": ("ein",),
 }
-"""What stands on bills beside, or instead of, what the library takes for the VAT number."""
+"""Other number formats accepted, by country, in addition to the library's `vat`."""
 
 _DASHES_TELL = {"US"}
 """Where only the place of the dashes tells a company's number from a person's."""

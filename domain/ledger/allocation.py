@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OVERDRAFT_NUMBER = 0
 PRIORITIES = {"plan": 10, "voucher": 20, "adjustment": 25, "top_up": 30, "overdraft": 90}
-"""The burn order of the kinds of credit."""
+"""The burn order of the kinds of credit; every grant stores its own: a change needs a migration."""
 
 PAID_KINDS = frozenset({"plan", "top_up"})
 RATE_ONE = 1_000_000

@@ -265,7 +265,7 @@ def add_refusal(
     available_micros: int,
     occurred_at: datetime,
 ) -> int:
-    """Keep a no as a row of its own, and return its number in the account."""
+    """Record a declined hold, and return its number within the account."""
     account.last_refusal_number += 1
     posting.add_row(
         "refusals",

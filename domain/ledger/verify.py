@@ -68,7 +68,7 @@ class UnpaidTopUp:
 def top_ups_without_payment(session: Session, *, actor: Actor) -> list[UnpaidTopUp]:
     """Return the top-ups that no payment stands behind, by account and entry.
 
-    Each is right as far as `verify_ledger` knows: that it was really paid is for people to show.
+    `verify_ledger` accepts these; people confirm that they were paid.
     """
     require(actor, "verify_ledger")
     return [UnpaidTopUp(*row) for row in session.execute(_UNPAID)]

@@ -15,9 +15,7 @@ from domain.gateways.registry import BANK
 from domain.payments.check_schedule import next_check
 from domain.payments.disputes import apply_kept_dispute
 from domain.payments.outflows import STANDING_REFUNDS, is_booked
-from domain.payments.records import (
-    grant_terms,
-)
+from domain.payments.records import grant_terms
 from domain.payments.refund_updates import apply_kept_refund
 from domain.payments.starter_packs import give_packs, lock_packs
 
@@ -35,13 +33,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from domain import fraud_signals
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
 
 _BEFORE_CREDIT = """
 SELECT clock_timestamp(),

@@ -427,6 +427,3 @@ def apply_kept_dispute(session: Session, payment: Payment, dispute: Dispute, act
     """Book a dispute that was reported before its payment was credited."""
     standing = _Standing(dispute.state, dispute.pay_micros, dispute.lost_micros, dispute.closed_at)
     _book(session, payment, dispute, standing, actor)
-
-
-# ── Freezing ──────────────────────────────────────────────────────────────────────────────────

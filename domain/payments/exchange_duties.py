@@ -19,11 +19,6 @@ from typing import TYPE_CHECKING
 
 from domain.payments.rates_in_force import serves
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
-
 
 class DutiesConflict(Conflict):
     """One person may set the rate of a currency or record transfers in it, but not both."""

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
-
-
 CAUSE = "dispute"
 
 

@@ -320,6 +320,3 @@ def ask_later(session: Session, *, refund_id: int) -> None:
     refund = session.get_one(Refund, refund_id)
     refund.checks += 1
     refund.next_check_at = clock.now(session) + refund_wait(refund.checks)
-
-
-# ── The pass ──────────────────────────────────────────────────────────────────────────────────

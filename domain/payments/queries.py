@@ -30,19 +30,13 @@ from domain.permissions import allows, require
 from domain.validation import is_whole_number
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
-
-if TYPE_CHECKING:
     from datetime import date, datetime
 
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
+
 
 PAGE_SIZE = 50
 _MAX_REFERENCE_LENGTH = 20
@@ -401,8 +395,7 @@ class DisputeView:
 def find_refunds(
     session: Session, payment: PaymentView, *, is_staff: bool
 ) -> tuple[RefundView, ...]:
-    """Return the refunds of a payment."""
-    """Return the refunds; a reversal that became part of a dispute is told with that."""
+    """Return the refunds, without reversals that became part of a dispute."""
     rows = session.scalars(
         select(Refund)
         .where(Refund.payment_id == payment.payment_id, Refund.state != MERGED)

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
 
 
 _VALID_LONGER = timedelta(hours=2)
@@ -107,7 +99,6 @@ def in_force(session: Session, base: str, quoted: str) -> ExchangeRate | None:
 
 
 def row_of(row: ExchangeRate) -> Rate:
-    """Return a rate as its row has it."""
     """Return a rate's row as what people see."""
     return Rate(**{name: getattr(row, name) for name in Rate.__slots__})
 

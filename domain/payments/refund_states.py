@@ -49,12 +49,6 @@ if TYPE_CHECKING:
     from domain.actors import Actor
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
-
-
 _log = logging.getLogger(__name__)
 CHECK_EVERY = timedelta(hours=1)
 RANKS = {"requested": 0, "pending": 1, "succeeded": 2, "failed": 3}
@@ -195,7 +189,6 @@ def fail(session: Session, payment: Payment, refund: Refund, actor: Actor, code:
 
 
 def has_no_other_id(refund: Refund) -> bool:
-    """Return whether the gateway knows a refund by this id or by none yet."""
     """Whether the gateway has not named it yet: until it does, our reference may stand there."""
     return refund.gateway_refund_id in {None, refund.reference}
 

@@ -40,9 +40,7 @@ from domain.gateways.interface import (
 from domain.gateways.registry import BANK
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
-from domain.payments.outflows import (
-    lock_account,
-)
+from domain.payments.outflows import lock_account
 from domain.payments.records import (
     GATEWAY_ACTOR,
     add_event_once,
@@ -365,6 +363,3 @@ def _refused(session: Session, refund_id: int, reason: str) -> str:
         if refund.state == "requested":
             fail(session, payment, refund, GATEWAY_ACTOR, reason)
     return refund.state
-
-
-# ── What the gateway says ─────────────────────────────────────────────────────────────────────

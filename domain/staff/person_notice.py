@@ -26,8 +26,8 @@ def mail_person(
 ) -> None:
     """Mail a person, in their language, that their role or access changed.
 
-    `changed_by` is who did or requested it, as facts name people: whom they ask. A customer, who
-    has no role before and after, asks support instead.
+    `changed_by` is who made or requested the change ("user:ID"), whom the mail names.
+    A customer, who has no role before and after, asks support instead.
     """
     is_customer = before.role is None and after.role is None
     parameters = {

@@ -86,7 +86,7 @@ def rotate_key(
 
 @commands.command()
 def jobs() -> None:
-    """Run the clock's jobs (expiry, mail, checks) until stopped; for JOBS=0 elsewhere."""
+    """Run the scheduled jobs until stopped, beside portals that run with JOBS=0."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())

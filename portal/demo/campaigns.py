@@ -10,9 +10,7 @@ from domain import clock, vouchers
 from domain.actors import system_actor
 from domain.money import Money
 from domain.payments import exchange_rates
-from portal.demo.people import (
-    FINANCE,
-)
+from portal.demo.people import FINANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

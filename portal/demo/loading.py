@@ -61,12 +61,6 @@ _CAN_SIGN_IN = text(
 )
 
 
-# ── Who there is ──────────────────────────────────────────────────────────────────────────────
-
-
-# ── Usage ─────────────────────────────────────────────────────────────────────────────────────────
-
-
 # ── Loading ───────────────────────────────────────────────────────────────────────────────────
 def load(sessions: sessionmaker[Session], *, report: Callable[[str], None]) -> None:
     """Create the demo's people, wallets and history, all or nothing; do nothing where they exist.

@@ -1,4 +1,4 @@
-"""Accounts: staff find one by what they were told of it, and look at its pages."""
+"""Accounts: staff search for an account and open it."""
 
 from __future__ import annotations
 

@@ -19,8 +19,6 @@ from portal.ui.i18n import choose_language
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 

@@ -25,7 +25,7 @@ SECOND_FACTOR_ROLES = frozenset((StaffRole.FINANCE, StaffRole.ADMIN))
 LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 _DEMO_SECRET_KEY = "demo-secret-key-that-everybody-knows"  # noqa: S105 - refused outside the demo
 _SHORTEST_SECRET_KEY = 32
-# Of 32 random digits or hexadecimal digits fewer are different about never.
+# 32 random hexadecimal digits almost always have at least this many different ones.
 _FEWEST_DIFFERENT_CHARACTERS = 8
 HIGHEST_PORT = 65_535
 _NO_PROXIES = "none"
@@ -179,7 +179,6 @@ class Reader:
         return given or ""
 
     def previous_secret_keys(self) -> tuple[str, ...]:
-        """Return the keys that were used before, the latest first."""
         """Return the older keys; of one that has a comma in it, what is between them too."""
         given = self.text("SECRET_KEY_PREVIOUS") or ""
         parts = tuple(part.strip() for part in given.split(",") if part.strip())
@@ -253,7 +252,6 @@ class Reader:
 
 
 def web_address(given: str) -> SplitResult | None:
-    """Return the parts of an address that browsers can open, or None."""
     """Return the parts of an address with a host and at most a port and a path, or None."""
     try:
         parts = urlsplit(given)

@@ -21,7 +21,7 @@
 | `VNPAY_TMN_CODE`, `VNPAY_HASH_SECRET` | VNPay's terminal and its secret | test money, see below |
 | `VNPAY_PAY_URL`, `VNPAY_API_URL` | VNPay's addresses | the live ones |
 | `STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRETS` | Stripe's keys; secrets as `a,b` | test money |
-| `STRIPE_CARDS_SECRET_KEY`, `STRIPE_CARDS_WEBHOOK_SECRETS` | cards outside Japan | not offered |
+| `STRIPE_CARDS_SECRET_KEY`, `STRIPE_CARDS_WEBHOOK_SECRETS` | cards elsewhere | not offered |
 | `STRIPE_CARDS` | 1 offers those in a demo, with test money | 0 |
 | `PAYPAL_CLIENT_ID`, `PAYPAL_CLIENT_SECRET`, `PAYPAL_WEBHOOK_ID` | PayPal's keys | test money |
 | `PAYPAL_API_URL` | PayPal's address | the live one |
@@ -51,13 +51,13 @@ together are refused.
 Without `DATABASE_URL` and `DEMO` the portal starts as a demo on its own database: a plain
 `streamlit run app.py` shows something at once. With `DATABASE_URL` it is not a demo unless
 `DEMO=1` says so, and then it needs a secret key of its own, an address, which is https away from
-this computer, and a word about proxies.
+this computer, and `TRUSTED_PROXIES`.
 
 Without `DATA_DIR` a portal in a checkout keeps its data in the checkout's `.data`, and one that pip
 has installed in the user's data folder, such as `~/.local/share/credit-portal`.
 
-A gateway whose variables are set is spoken to with them. One whose are not has a stand-in with test
-money in the demo, and is not offered outside of it. One whose variables are wrong is not offered
+A gateway is used with its variables where they are set. Without them the demo has a stand-in with
+test money, and elsewhere it is not offered. One whose variables are wrong is not offered
 either: the log names what is wrong, and everything else works.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from domain.billing_profiles import (
 )
 from domain.errors import BillingError
 from portal.runtime import database
-from portal.ui import checked
+from portal.ui import checked, submit_once
 from portal.ui.field_errors import FieldErrors
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import top_up as top_up_labels
@@ -191,12 +190,11 @@ def _save(
     form.errors.show({fault.field: top_up_labels.fault(fault) for fault in reversed(faults)})
     if faults or context.account is None:
         return None
-    # The same again, by an impatient second click, is the same write.
-    once = st.session_state.setdefault(form.widget("once"), {})
+    # A second click with the same values reuses the key, so that it saves once.
     content = repr((given.kind, given.country, currency)) + "".join(
         (given.name, given.email, given.address, given.city or "", given.tax_code or "")
     )
-    write_key = once.setdefault(content, uuid.uuid4().hex)
+    write_key = submit_once.key_for(form.widget("once"), content)
     try:
         saved = database.transaction(
             save_profile,
@@ -210,5 +208,5 @@ def _save(
     except BillingError as error:
         form.errors.show({getattr(error, "field", "form"): top_up_labels.refusal(error)})
         return None
-    st.session_state.pop(form.widget("once"), None)
+    submit_once.forget(form.widget("once"))
     return saved

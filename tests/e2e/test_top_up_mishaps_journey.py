@@ -89,6 +89,3 @@ def test_a_payment_of_somebody_else_is_not_shown(
     reference = reference_in(address)
     for path in (f"/receipts/{reference}", f"/pay/{reference}"):
         assert stranger.request.get(portal_url + path).status == 404
-
-
-# ── Japan: Stripe ─────────────────────────────────────────────────────────────────────────────

@@ -19,12 +19,11 @@ from psycopg2.extensions import (
 from sqlalchemy import Engine, event, text
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from sqlalchemy import Dialect
+    from sqlalchemy.orm import Session, sessionmaker
+
 
 CONNECTS_ITSELF = "connects_itself"
 """An attribute of the dialect of an engine whose connections are of a kind of their own."""

@@ -12,9 +12,7 @@ from urllib.parse import urlencode
 import pytest
 import stripe
 
-from domain.gateways.interface import (
-    InboundMessage,
-)
+from domain.gateways.interface import InboundMessage
 from domain.gateways.paypal.client import PayPal
 from domain.gateways.paypal.settings import PayPalSettings
 from domain.gateways.stripe.client import StripeCheckout

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from domain.gateways.guards import (
-    optional_text,
-)
-from domain.gateways.interface import (
-    GatewayUnavailable,
-)
+from domain.gateways.guards import optional_text
+from domain.gateways.interface import GatewayUnavailable
 
 if TYPE_CHECKING:
     from domain.gateways.paypal.settings import PayPalSettings

@@ -148,7 +148,6 @@ def public_roots() -> list[x509.Certificate]:
 
 @contextmanager
 def reading_certificates() -> Iterator[None]:
-    """Turn what cannot be read as certificates into a refusal."""
     """Refuse the message whose certificate the library knows how to load and not how to read."""
     try:
         yield

@@ -9,9 +9,7 @@ from typing import Any
 
 from domain.errors import BillingError
 from domain.gateways.guards import optional_text, required_text, sane_moment
-from domain.gateways.interface import (
-    Limits,
-)
+from domain.gateways.interface import Limits
 from domain.money import Money
 
 Document = dict[str, Any]

@@ -63,9 +63,6 @@ _REFUND_STATES = {
 _BEST_FIRST = (GatewayPaymentState.PAID, GatewayPaymentState.AWAITING, GatewayPaymentState.FAILED)
 
 
-# ── Amounts ───────────────────────────────────────────────────────────────────────────────────
-
-
 # ── Payments ──────────────────────────────────────────────────────────────────────────────────
 def order_update(order: Document) -> PaymentUpdate:
     """Return how an order stands: by its capture where it has one, else by its own status."""
@@ -186,9 +183,6 @@ def _capture_id(refund: Document) -> str | None:
         if before and found and after.isascii() and after.isalnum():
             return after
     return None
-
-
-# ── Disputes ──────────────────────────────────────────────────────────────────────────────────
 
 
 # ── Events ────────────────────────────────────────────────────────────────────────────────────

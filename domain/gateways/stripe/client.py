@@ -389,9 +389,3 @@ def _translated(error: stripe.StripeError) -> GatewayUnavailable | GatewayRefuse
     words = details if isinstance(details, dict) else {}
     code = str(words.get("code") or words.get("type") or "")
     return GatewayRefused(NAME, code if _CODE.fullmatch(code) else f"http_{status}")
-
-
-# ── What Stripe says ──────────────────────────────────────────────────────────────────────────
-
-
-# ── Disputes ──────────────────────────────────────────────────────────────────────────────────

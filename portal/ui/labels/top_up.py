@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 from domain.errors import BillingError, InvalidInput, RefundRefused
@@ -20,8 +19,6 @@ from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels.forms import wait_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from domain.payments.queries import PaymentView
     from portal.shell.page_context import PageContext
 
@@ -316,12 +313,3 @@ def refusal(error: BillingError, currency: str | None = None) -> str:
         return wait_text(getattr(error, "retry_after_seconds", 0))
     conflict = _CONFLICTS.get(getattr(error, "reason", "")) or _CODES.get(error.code)
     return _(conflict) if conflict else error_labels.text_of(error)
-
-
-def definition_list(lines: Mapping[str, str]) -> str:
-    """Return names and values as HTML for `st.html`."""
-    rows = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-        for name, value in lines.items()
-    )
-    return f'<dl class="facts">{rows}</dl>'

@@ -40,7 +40,7 @@ _GRANTED = "+"
 _CHART_OPTIONS: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
 _SHOW = "yes"
 _LAST_PART = 6
-"""The place of what remains in `parts`; between it and the first stand changes."""
+"""Index of the closing balance in `parts`; the entries before it are changes."""
 
 
 def draw(
@@ -185,7 +185,7 @@ def _series(report: AnalyticsReport, currency: str) -> list[Series]:
 def _open_bar(key: str, choice: AnalyticsFilters, currency: str) -> None:
     """Narrow everything to the bar's days and service, and show the accounts behind it.
 
-    Nothing shows several services and not the rest, so that the others' bar opens nothing.
+    The bar of the other services opens nothing: the filter takes one service.
     """
     points = st.session_state[key]["selection"]["points"]
     if not points:
@@ -305,7 +305,7 @@ def _narrow_to_row(key: str, choices: Sequence[Mapping[str, str]]) -> None:
 
 
 def _chosen_row(event: Mapping[str, Any]) -> int | None:
-    """Return the row whose box was ticked; a cell is chosen by whoever only passes with Tab."""
+    """Return the row whose box was ticked; moving with Tab selects cells too."""
     rows: list[int] = event["selection"]["rows"]
     return rows[0] if rows else None
 

@@ -13,7 +13,7 @@ from domain.payments.bank_transfers import decide_transfer, list_transfers
 from domain.permissions import allows
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import approval_buttons, flash, formats
+from portal.ui import approval_buttons, definition_list, flash, formats
 from portal.ui.download_link import download_links
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
@@ -77,7 +77,7 @@ def _waiting(
     }
     if transfer.note:
         lines[_("Note")] = transfer.note
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
     with st.container(horizontal=True):
         if allows(context.visitor.actor, "see_evidence"):
             download_links(

@@ -1,4 +1,4 @@
-"""How the person who looks is shown things, and in which currency: nobody else's view changes."""
+"""Display settings of the signed-in person: language, time zone and currency."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def _reset() -> None:
 def _zone_of_days(context: PageContext) -> tzinfo:
     """Return the zone of From and To: the viewer's, or one that the address names.
 
-    Who comes from a chart means its days, and those are the days of the account's site.
+    A link from a chart uses the days of the account's site.
     """
     given = query_params.get("zone")
     zone = formats.time_zone(given) if given else context.zone

@@ -11,7 +11,7 @@ import streamlit as st
 
 from domain.payments.queries import PaymentStatus, payment_page
 from portal.runtime import database
-from portal.ui import checked, formats, payment_documents, query_params
+from portal.ui import checked, formats, pager, payment_documents, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _, ngettext
 from portal.ui.labels import gateways as gateway_labels
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from domain.ledger.balances import AccountSummary
-    from domain.payments.queries import PaymentPage, PaymentView
+    from domain.payments.queries import PaymentView
     from portal.shell.page_context import PageContext
 
-_PLACE = "before"
 _CHARACTER_PIXELS, _CELL_PIXELS = 8, 20
 
 
@@ -36,14 +35,14 @@ def draw(context: PageContext, account: AccountSummary) -> None:
         actor=context.visitor.actor,
         account_id=account.account_id,
         status=status,
-        older_than=query_params.get_number(_PLACE) or None,
+        older_than=query_params.get_number(pager.BEFORE) or None,
     )
     if not found.rows:
         _empty(status)
     else:
         _table(context, found.rows)
     _imported(account, found.imported_top_ups)
-    _pager(found)
+    pager.draw(None if found.older_than is None else str(found.older_than))
 
 
 def _status() -> PaymentStatus | None:
@@ -52,7 +51,7 @@ def _status() -> PaymentStatus | None:
     query_params.set_widget("payments_status", given if given in known else "")
 
     def remember() -> None:
-        query_params.remove(_PLACE)
+        query_params.remove(pager.BEFORE)
         query_params.put("status", st.session_state["payments_status"])
 
     chosen = checked.selectbox(
@@ -167,17 +166,3 @@ def _open(widget: str, references: Sequence[str]) -> None:
     rows = st.session_state[widget]["selection"]["rows"]
     if rows and rows[0] < len(references):
         st.session_state["payment_to_open"] = references[rows[0]]
-
-
-def _pager(found: PaymentPage) -> None:
-    is_first = not query_params.get(_PLACE)
-    if is_first and found.older_than is None:
-        return
-    with st.container(horizontal=True):
-        st.button(_("Newest"), disabled=is_first, on_click=query_params.remove, args=(_PLACE,))
-        st.button(
-            _("Older"),
-            disabled=found.older_than is None,
-            on_click=query_params.put,
-            args=(_PLACE, str(found.older_than)),
-        )

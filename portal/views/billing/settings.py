@@ -11,9 +11,8 @@ from babel import Locale
 from domain.actors import MemberRole
 from domain.billing_profiles import ProfileKind, current_profile, profile_choices, profile_history
 from portal.runtime import database
-from portal.ui import billing_profile_form
+from portal.ui import billing_profile_form, definition_list
 from portal.ui.i18n import _, current_language
-from portal.ui.labels import top_up as top_up_labels
 from portal.ui.lost_rights import show_lost
 from portal.views.billing import display
 
@@ -57,7 +56,7 @@ def draw(context: PageContext, account: AccountSummary) -> None:
     elif current is None:
         st.info(_("No billing information yet. Ask an owner of the account to enter it."))
     else:
-        st.html(top_up_labels.definition_list(_facts(current)))
+        st.html(definition_list.definition_list(_facts(current)))
     _history(context, account_id)
     display.draw(context, account)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import uuid
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ from domain.vouchers import (
 from portal.exports.spreadsheets import Column, workbook_content
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import checked, flash, formats, forms
+from portal.ui import checked, flash, formats, forms, submit_once
 from portal.ui.download_link import download_links
 from portal.ui.formats import plain
 from portal.ui.i18n import _
@@ -76,7 +75,7 @@ def draw(context: PageContext, campaign: CampaignView) -> None:
         _name_accounts(context, campaign.campaign_id)
     elif campaign.state == "approved":
         _generate(context, campaign.campaign_id)
-        _bring_in(context, campaign.campaign_id)
+        _import_codes(context, campaign.campaign_id)
     if counted["made"]:
         _revoke(context, campaign, batches)
 
@@ -200,8 +199,8 @@ def _numbers(typed: str) -> list[int]:
     return [int(each) for each in campaign_labels]
 
 
-def _bring_in(context: PageContext, campaign_id: int) -> None:
-    with st.form(_key("bring_in")):
+def _import_codes(context: PageContext, campaign_id: int) -> None:
+    with st.form(_key("import_codes")):
         key = upload_field(
             context,
             _("File with codes to import (text, CSV or Excel, one code per line)"),
@@ -217,18 +216,18 @@ def _bring_in(context: PageContext, campaign_id: int) -> None:
         st.error(_("Choose the file first."), icon=":material/error:")
         return
 
-    def bring_in(once: str) -> None:
+    def import_file(idempotency_key: str) -> None:
         database.transaction(
             import_codes,
             campaign_id=campaign_id,
             typed=_typed(file.content),
             actor=context.visitor.actor,
-            idempotency_key=once,
+            idempotency_key=idempotency_key,
         )
         database.transaction(drop_upload, key=key, actor=context.visitor.actor)
 
     _do(
-        bring_in,
+        import_file,
         request=f"{campaign_id}|{hashlib.sha256(file.content).hexdigest()}",
         waiting=_("Importing codes"),
         message=_("Codes imported."),
@@ -409,13 +408,12 @@ def _carry_out(
 
 
 def _do(make: Callable[[str], object], *, request: str, waiting: str, message: str) -> None:
-    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     try:
         with st.spinner(plain(waiting), show_time=True):
-            make(once.setdefault(request, uuid.uuid4().hex))
+            make(submit_once.key_for(_ONCE, request))
     except BillingError as error:
         st.error(plain(campaign_labels.refusal(error)), icon=":material/error:")
     else:
-        st.session_state.pop(_ONCE, None)
+        submit_once.forget(_ONCE)
         forms.empty(_FORM)
         flash.leave(OUTCOME, message)

@@ -15,10 +15,10 @@ from domain.vouchers import decide_campaign, end_campaign, find_campaign, list_c
 from portal.runtime import database
 from portal.shell.display_names import naming
 from portal.ui import approval_buttons, flash, formats, query_params
+from portal.ui.definition_list import definition_list
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import campaigns as campaign_labels
-from portal.ui.labels.top_up import definition_list
 from portal.views.campaigns import OUTCOME, codes
 
 if TYPE_CHECKING:

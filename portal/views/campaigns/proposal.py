@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from domain.vouchers import (
     request_campaign,
 )
 from portal.runtime import database
-from portal.ui import checked, flash
+from portal.ui import checked, flash, submit_once
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _, current_language
 from portal.ui.labels import campaigns as campaign_labels
@@ -209,15 +208,14 @@ def _audience(sites: dict[str, str]) -> dict[str, Any]:
 
 def _propose(context: PageContext, terms: CampaignTerms) -> None:
     # The same until it is proposed: a second click proposes the same once more.
-    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     database.transaction(
         request_campaign,
         terms=terms,
         actor=context.visitor.actor,
-        idempotency_key=once.setdefault(repr(terms), uuid.uuid4().hex),
+        idempotency_key=submit_once.key_for(_ONCE, repr(terms)),
     )
     for key in [each for each in st.session_state if str(each).startswith("c_")]:
         del st.session_state[key]
-    st.session_state.pop(_ONCE, None)
+    submit_once.forget(_ONCE)
     st.session_state[_DONE] += 1
     flash.leave(OUTCOME, _("Requested. Waiting for approval by another finance member."))

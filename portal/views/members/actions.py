@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from domain.identity import normalise_email
 from portal.runtime import database
 from portal.runtime.settings import settings
 from portal.shell import page_context
-from portal.ui import checked, confirmation, flash, forms, partial_runs
+from portal.ui import checked, confirmation, flash, forms, partial_runs, submit_once
 from portal.ui.formats import plain
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import errors as error_labels
@@ -294,15 +293,15 @@ def _act(
     where the form may be gone.
     """
     confirmation.close_all()
-    once = f"{_ONCE}-{done}"
-    key: str = st.session_state.setdefault(once, uuid.uuid4().hex)
+    form = f"{_ONCE}-{done}"
+    key = submit_once.key_for(form)
     try:
         act(key)
     except BillingError as error:
-        del st.session_state[once]
+        submit_once.forget(form)
         flash.leave(place, _refusal(error), is_good=False)
     else:
-        del st.session_state[once]
+        submit_once.forget(form)
         forms.empty(place)
         flash.leave(done_place or place, done)
 

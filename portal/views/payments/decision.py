@@ -21,7 +21,7 @@ from domain.payments.reviews import (
 from domain.permissions import allows
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import approval_buttons, formats
+from portal.ui import approval_buttons, definition_list, formats
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import top_up as top_up_labels
@@ -191,7 +191,7 @@ def _waiting(context: PageContext, payment: PaymentView, review: OpenReview) -> 
         name = naming(context, [review.requested_by])
         lines[_("Approval requested by")] = name(review.requested_by)
         lines[_("Reason for the request")] = review.request_reason or ""
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
     if not allows(context.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Waiting for a finance member. Refresh from gateway may also settle it."))
     elif review.requested_by == audit.actor_name(context.visitor.actor):
@@ -267,7 +267,7 @@ def _decided(context: PageContext, payment: PaymentView, decision: Decision) -> 
         lines[_("Gateway transaction ID")] = decision.gateway_payment_id or _("none yet")
     if decision.return_reference:
         lines[_("Return reference")] = decision.return_reference
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
     if decision.return_state == "due":
         _owed(context, payment, decision)
 

@@ -11,10 +11,9 @@ from domain.payments.review_queries import list_discrepancies
 from domain.permissions import allows
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
-from portal.ui import approval_buttons, formats
+from portal.ui import approval_buttons, definition_list, formats
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
-from portal.ui.labels import top_up as top_up_labels
 
 if TYPE_CHECKING:
     from domain.money import Money
@@ -72,7 +71,7 @@ def draw(
         _("Gateway code"): case.code,
     }
     lines |= {name: value for name, value in names.items() if value}
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
     if not allows(context.visitor.actor, "decide_payment", payment.account_id):
         st.caption(_("Waiting for a finance member to compare it with the gateway."))
         return

@@ -15,7 +15,7 @@ from domain.permissions import allows
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import approval_buttons, formats
+from portal.ui import approval_buttons, definition_list, formats
 from portal.ui.formats import plain
 from portal.ui.i18n import _
 from portal.ui.labels import gateways as gateway_labels
@@ -88,7 +88,7 @@ def _one(context: PageContext, payout: PayoutView, name: Callable[[str | None], 
         _("Requested by"): name(payout.requested_by),
         _("Requested"): context.date_time(payout.requested_at),
     }
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
     if not allows(context.visitor.actor, "record_payout", payout.account_id):
         st.caption(_("Waiting for a finance member to pay it and record the payout."))
         return

@@ -6,7 +6,6 @@ the payment has changed since, the form is another one, and the person reads wha
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from domain.support.queries import list_requests
 from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import formats
+from portal.ui import definition_list, formats, submit_once
 from portal.ui.formats import plain
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import payments as payment_labels
@@ -277,7 +276,7 @@ def _show_effect(context: PageContext, payment: PaymentView, staff_action: Refun
     if due:
         lines[_("Added to the amount due")] = Money(due, currency)
     st.html(
-        top_up_labels.definition_list({name: formats.money(each) for name, each in lines.items()})
+        definition_list.definition_list({name: formats.money(each) for name, each in lines.items()})
     )
 
 
@@ -285,16 +284,15 @@ def _refund(
     context: PageContext, payment: PaymentView, staff_action: RefundPayment, reason: str
 ) -> str:
     """Refund within the limit, or request it; return what to say of it."""
-    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     became = database.transaction(
         perform_or_request,
         account_id=payment.account_id,
         action=staff_action,
         reason=reason,
         actor=context.visitor.actor,
-        idempotency_key=once.setdefault(f"{staff_action!r}|{reason}", uuid.uuid4().hex),
+        idempotency_key=submit_once.key_for(_ONCE, f"{staff_action!r}|{reason}"),
     )
-    st.session_state.pop(_ONCE, None)
+    submit_once.forget(_ONCE)
     if isinstance(became, CompletedAction):
         sent = send_refund(payment.gateway, became.refund_id)
         if became.allowance is None:

@@ -14,7 +14,7 @@ from domain.payments.timeline import payment_timeline
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of, vault
 from portal.shell.display_names import naming
-from portal.ui import formats, payment_documents, query_params
+from portal.ui import definition_list, formats, payment_documents, query_params
 from portal.ui.formats import plain
 from portal.ui.i18n import _
 from portal.ui.labels import gateways as gateway_labels
@@ -44,7 +44,7 @@ def draw(context: PageContext, reference: str) -> None:
         query_params.remove("ref")
         st.rerun()
     _tell()
-    st.html(top_up_labels.definition_list(_facts(context, found.payment)))
+    st.html(definition_list.definition_list(_facts(context, found.payment)))
     decision.draw(context, found.payment)
     payouts.draw(context, found.payment)
     _exceptions(context, found.payment)

@@ -28,10 +28,10 @@ from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
 from portal.shell.display_names import naming
 from portal.ui import approval_buttons, checked, formats
+from portal.ui.definition_list import definition_list
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import top_up as top_up_labels
-from portal.ui.labels.top_up import definition_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from domain.money import Money
 from domain.payments.top_up_limits import change_limits, list_limits
 from domain.permissions import allows
 from portal.runtime import database
-from portal.ui import checked, formats
+from portal.ui import checked, formats, submit_once
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import top_up as top_up_labels
 
@@ -70,8 +69,7 @@ def _form(context: PageContext, limits: TopUpLimits) -> None:
         is_sent = st.form_submit_button(_("Save"), type="primary")
     if not is_sent:
         return
-    once = st.session_state.setdefault(_ONCE, {})
-    said = f"{key}|{least}|{most}|{offered}"
+    content = f"{key}|{least}|{most}|{offered}"
     try:
         database.transaction(
             change_limits,
@@ -81,7 +79,7 @@ def _form(context: PageContext, limits: TopUpLimits) -> None:
             presets=tuple(_money(part, limits.currency) for part in offered.split()),
             expected_version=limits.version,
             actor=context.visitor.actor,
-            idempotency_key=once.setdefault(said, uuid.uuid4().hex),
+            idempotency_key=submit_once.key_for(_ONCE, content),
         )
     except InvalidInput as fault:
         st.error(_fault(fault), icon=":material/error:")

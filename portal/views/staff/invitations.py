@@ -24,12 +24,12 @@ from portal.runtime import database
 from portal.runtime.settings import settings
 from portal.shell.display_names import naming
 from portal.ui import approval_buttons, checked, confirmation, flash, forms
+from portal.ui.definition_list import definition_list
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _, current_language
 from portal.ui.labels import errors as error_labels
 from portal.ui.labels import top_up as top_up_labels
 from portal.ui.labels.roles import staff_role_name
-from portal.ui.labels.top_up import definition_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,6 +24,7 @@ from domain.validation import MAX_REASON_LENGTH
 from portal.runtime import database
 from portal.shell.display_names import naming
 from portal.ui import approval_buttons, flash
+from portal.ui.definition_list import definition_list
 from portal.ui.formats import plain
 from portal.ui.i18n import _
 from portal.ui.labels import top_up as top_up_labels
@@ -35,7 +36,6 @@ from portal.ui.labels.staff import (
     request_remark,
     request_state,
 )
-from portal.ui.labels.top_up import definition_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,12 +15,12 @@ from portal.runtime import database
 from portal.shell.display_names import naming
 from portal.ui import formats
 from portal.ui.balance_remarks import draw_remarks
+from portal.ui.definition_list import definition_list
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels import support as support_labels
 from portal.ui.labels.roles import role_name
-from portal.ui.labels.top_up import definition_list
 
 if TYPE_CHECKING:
     from domain.ledger.balances import AccountSummary

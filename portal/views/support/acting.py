@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,12 +28,12 @@ from domain.validation import MAX_NUMBER_LENGTH, MAX_REASON_LENGTH, is_whole_num
 from domain.vouchers import list_campaigns, rate_limited
 from portal.runtime import database
 from portal.runtime.settings import settings
-from portal.ui import checked, formats, forms, page_state, query_params
+from portal.ui import checked, formats, forms, page_state, query_params, submit_once
+from portal.ui.definition_list import definition_list
 from portal.ui.formats import plain
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels import support as support_labels
-from portal.ui.labels.top_up import definition_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -336,14 +335,13 @@ def _act(
     try:
         staff_action = make_action()
         # The same until it is done: a second click asks for the same once more.
-        once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
-        said = f"{account.account_id}|{staff_action!r}|{reason}"
+        content = f"{account.account_id}|{staff_action!r}|{reason}"
         do = partial(
             perform_or_request,
             account_id=account.account_id,
             action=staff_action,
             reason=reason,
-            idempotency_key=once.setdefault(said, uuid.uuid4().hex),
+            idempotency_key=submit_once.key_for(_ONCE, content),
         )
         actor = context.visitor.actor
         became = (
@@ -356,7 +354,7 @@ def _act(
             plain(support_labels.refusal(context, error, account.currency)), icon=":material/error:"
         )
     else:
-        st.session_state.pop(_ONCE, None)
+        submit_once.forget(_ONCE)
         forms.empty(_FORM)
         st.session_state[_FLASH] = (staff_action.name, became)
         if isinstance(staff_action, IssueVoucher) and isinstance(became, CompletedAction):

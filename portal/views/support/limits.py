@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from domain.money import Money
 from domain.permissions import allows
 from domain.support import MAKER_ROLES, change_action_limit, get_maker_roles, list_action_limits
 from portal.runtime import database
-from portal.ui import checked, flash, formats
+from portal.ui import checked, flash, formats, submit_once
 from portal.ui.i18n import _, current_language
 from portal.ui.labels import support as support_labels
 from portal.ui.labels.roles import staff_role_name
@@ -108,7 +107,6 @@ def _form(
         is_sent = st.form_submit_button(_("Save"), type="primary")
     if not is_sent:
         return
-    once: dict[str, str] = st.session_state.setdefault(_ONCE, {})
     try:
         daily = Money.parse(typed, currency, locale=current_language())
         database.transaction(
@@ -118,7 +116,7 @@ def _form(
             daily=daily,
             expected_version=version,
             actor=context.visitor.actor,
-            idempotency_key=once.setdefault(f"{key}|{typed}", uuid.uuid4().hex),
+            idempotency_key=submit_once.key_for(_ONCE, f"{key}|{typed}"),
         )
     except BillingError as error:
         flash.leave(_PLACE, support_labels.refusal(context, error, currency), is_good=False)

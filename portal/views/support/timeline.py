@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from domain.support import MAX_NOTE_LENGTH, add_note
 from domain.support.account_timeline import TimelineCursor, account_timeline
 from portal.runtime import database
 from portal.shell.display_names import naming
-from portal.ui import formats, pager, query_params
+from portal.ui import formats, pager, query_params, submit_once
 from portal.ui.i18n import N_, _, ngettext
 from portal.ui.labels import ledger as ledger_labels
 from portal.ui.labels import support as support_labels
@@ -90,7 +89,7 @@ def _cursor() -> TimelineCursor | None:
 
 
 def _note_form(context: PageContext, account: AccountSummary) -> None:
-    key = st.session_state.setdefault(_NOTE, uuid.uuid4().hex)
+    key = submit_once.key_for(_NOTE)
     with st.expander(_("Add a note"), icon=":material/edit_note:"):
         with st.form(f"note-{key}", border=False):
             written = st.text_area(
@@ -110,7 +109,7 @@ def _note_form(context: PageContext, account: AccountSummary) -> None:
         except BillingError as error:
             st.error(support_labels.refusal(context, error), icon=":material/error:")
         else:
-            del st.session_state[_NOTE]
+            submit_once.forget(_NOTE)
             st.rerun()
 
 

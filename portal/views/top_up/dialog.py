@@ -26,7 +26,7 @@ from portal.runtime import database
 from portal.runtime.gateways import gateway_of
 from portal.runtime.settings import settings
 from portal.shell.page_context import account_or_stop
-from portal.ui import billing_profile_form, checked, formats, partial_runs
+from portal.ui import billing_profile_form, checked, definition_list, formats, partial_runs
 from portal.ui.field_errors import FieldErrors
 from portal.ui.formats import plain
 from portal.ui.fragments import redraw_fragment
@@ -325,7 +325,7 @@ def _review(context: PageContext, account: AccountSummary, steps: _Steps) -> Non
         _("Payment method"): gateway_labels.title(method.gateway),
         **_exchange_lines(context, steps.quote),
     }
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
     if steps.quote is not None:
         context.draw_zone()
     terms = (credit, method, pay)

@@ -19,7 +19,7 @@ from domain.payments.review_cases import GATEWAY_REVIEW, MONEY_OF_ANOTHER, REJEC
 from domain.permissions import allows
 from portal.runtime import database
 from portal.runtime.gateways import gateway_of
-from portal.ui import formats, partial_runs
+from portal.ui import definition_list, formats, partial_runs
 from portal.ui.formats import plain
 from portal.ui.i18n import N_, _
 from portal.ui.labels import gateways as gateway_labels
@@ -306,7 +306,7 @@ def _facts(context: PageContext, payment: PaymentView) -> None:
     lines[top_up_labels.begun_title(payment)] = top_up_labels.begun(context, payment)
     if payment.is_sandbox:
         lines[_("Note")] = _("Test money: nothing was charged.")
-    st.html(top_up_labels.definition_list(lines))
+    st.html(definition_list.definition_list(lines))
 
 
 # ── What went back ────────────────────────────────────────────────────────────────────────────

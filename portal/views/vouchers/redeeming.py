@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -12,7 +11,7 @@ from domain.permissions import allows
 from domain.vouchers import read_code, redeem_code
 from portal.runtime import database
 from portal.runtime.settings import settings
-from portal.ui import formats
+from portal.ui import formats, submit_once
 from portal.ui.formats import plain
 from portal.ui.i18n import _
 from portal.ui.labels.vouchers import LOST, refusal
@@ -75,14 +74,13 @@ def redeem(context: PageContext, account: AccountSummary, typed: str) -> None:
     except BillingError as error:
         st.error(refusal(context, error), icon=":material/error:")
     else:
-        st.session_state.pop(_KEY, None)
+        submit_once.forget(_KEY)
         st.session_state[_FLASH] = _success(context, redeemed)
         st.rerun()
 
 
 def _request_key() -> str:
-    key: str = st.session_state.setdefault(_KEY, uuid.uuid4().hex)
-    return key
+    return submit_once.key_for(_KEY)
 
 
 def _success(context: PageContext, redeemed: Redeemed) -> str:
