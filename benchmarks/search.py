@@ -63,7 +63,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
         "payment": [f"PAY{one}ABCDEFGH" for one in chosen],
         "voucher code": [f"ABC{one % 10_000_000:07}" for one in chosen],
     }
-    by_number = _milliseconds(sessions, chosen, _look_up)
+    by_number = _milliseconds(sessions, chosen, _find_account)
     print(f"search among {ACCOUNTS:,} accounts: a bare look-up by number {by_number:.2f} ms")
     for kind, words in kinds.items():
         taken = _milliseconds(sessions, words, _search)
@@ -73,7 +73,7 @@ def run(sessions: sessionmaker[Session], _pgbench: Pgbench) -> None:
         )
 
 
-def _look_up(session: Session, account_id: int) -> None:
+def _find_account(session: Session, account_id: int) -> None:
     session.execute(
         text("SELECT id, name, currency, site_code FROM accounts WHERE id = :id"),
         {"id": account_id},

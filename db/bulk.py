@@ -70,7 +70,7 @@ class _CopyText:
             raise
 
     def _more(self) -> bytes:
-        rows = self._rows[self._done : self._done + _COPIED_AT_ONCE]
+        rows = self._rows[self._done : self._done + _COPY_BATCH_SIZE]
         self._done += len(rows)
         texts = [_column_text(values) for values in zip(*rows, strict=True)]
         lines = map("\t".join, zip(*texts, strict=True))
@@ -246,7 +246,7 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any value of the list in c
 
 
 _NULL = "\\N"
-_COPIED_AT_ONCE = 125
+_COPY_BATCH_SIZE = 125
 
 
 def _exact_text(value: object) -> str:

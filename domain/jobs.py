@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 _ROUND = 500
 _FOLDING = timedelta(seconds=15)
-_FOLDED_AT_ONCE = 10_000
+_FOLD_BATCH_SIZE = 10_000
 _SEALED = 5_000
 _SOONEST_RETRY = timedelta(minutes=1)
 _LATEST_RETRY = timedelta(minutes=15)
@@ -277,7 +277,7 @@ def standard_jobs(
     jobs = [
         Job("expire_holds", timedelta(minutes=1), in_rounds(ledger.expire_holds, "expired")),
         Job("expire_grants", timedelta(minutes=1), in_rounds(ledger.expire_grants, "expired")),
-        Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLDED_AT_ONCE)),
+        Job("fold_totals", _FOLDING, in_rounds(ledger.fold_totals, "folded", _FOLD_BATCH_SIZE)),
         Job("expire_requests", timedelta(minutes=5), end_requests),
         Job("end_role_requests", timedelta(minutes=1), in_rounds(end_due_role_requests, "ended")),
         Job("seal_audit_log", timedelta(minutes=1), in_rounds(seal_audit_log, "sealed", _SEALED)),

@@ -122,9 +122,9 @@ PERMISSIONS = _table(
             "not_own",
         ),
         "reverse_paid_credit": ("Reverse top-up credit, or spent credit", "F +", "not_own"),
-        "take_back_credit": ("Claw back credit for a refund or a dispute", "F +", "not_own"),
+        "claw_back_credit": ("Claw back credit for a refund or a dispute", "F +", "not_own"),
         "write_off_debt": ("Write off an amount due", "F +", "not_own"),
-        "post_finance_entries": ("Post manually to the journal", "F +"),
+        "post_journal_entry": ("Post manually to the journal", "F +"),
         "verify_ledger": ("Recompute the ledger", "SFA +"),
     },
     control={

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.history.rows import HistoryFilter, HistoryStatus
 
-_FETCHED_AT_ONCE = 2_000
+_FETCH_BATCH_SIZE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def history_lines(
         _on_clocks(rows, zone),
         func.to_char(utc, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     ).order_by(*_newest_first(rows))
-    yield from stream_query(session, statement, _FETCHED_AT_ONCE)
+    yield from stream_query(session, statement, _FETCH_BATCH_SIZE)
 
 
 def _rows(actor: Actor, account_id: int, filters: HistoryFilter) -> Subquery | None:

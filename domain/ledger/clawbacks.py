@@ -69,7 +69,7 @@ def claw_back_credit(
     a grant together never exceed its amount, and what expired is not refunded
     (ReversalExceedsOriginal); a bank takes it back all the same.
     """
-    require(actor, "take_back_credit", account_id)
+    require(actor, "claw_back_credit", account_id)
     if kind not in CLAWBACK_KINDS:
         raise InvalidInput("kind", "unknown")
     posting = Posting(session, [account_id], actor)

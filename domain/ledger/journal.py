@@ -94,7 +94,7 @@ def post_journal_entry(
     not balance, an account that the chart lacks or a date ahead, NotFound for an unknown site or a
     customer's account of another, and PeriodClosed.
     """
-    require(actor, "post_finance_entries")
+    require(actor, "post_journal_entry")
     codes = [line.ledger_code for line in lines]
     check_text(site_code=site_code, lines=codes, idempotency_key=idempotency_key)
     check_text(reference=reference)
@@ -132,7 +132,7 @@ def post_journal_entry(
     _insert(session, shared, lines)
     details = {"posting": posting_id, "kind": kind, "reference": reference}
     audit.record(
-        session, action="post_finance_entries", actor=actor, account_id=account_id, details=details
+        session, action="post_journal_entry", actor=actor, account_id=account_id, details=details
     )
     return posting_id
 

@@ -124,7 +124,7 @@ PAIRS: dict[DutyPair, tuple[Side, Side]] = {
                     "apply_code",
                     "issue_voucher",
                     "write_off_debt",
-                    "post_finance_entries",
+                    "post_journal_entry",
                 }
             ),
             frozenset(
@@ -137,7 +137,7 @@ PAIRS: dict[DutyPair, tuple[Side, Side]] = {
                     "cancel_refund",
                     "act_on_account",
                     "write_off_debt",
-                    "post_finance_entries",
+                    "post_journal_entry",
                 }
             ),
         ),

@@ -312,7 +312,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "post_paid_credit": lambda world, actor: gift(world, actor, "top_up"),
     "reverse_entry": lambda world, actor: reverse(world, actor, 2),
     "reverse_paid_credit": lambda world, actor: reverse(world, actor, 1),
-    "take_back_credit": on_account(
+    "claw_back_credit": on_account(
         ledger.claw_back_credit,
         kind="refund",
         grant_numbers=[1],
@@ -323,7 +323,7 @@ CALLS: dict[str, Callable[[World, Actor], Any]] = {
     "write_off_debt": on_account(
         ledger.write_off_debt, amount_micros=1, reason="lost", idempotency_key="off"
     ),
-    "post_finance_entries": on_session(
+    "post_journal_entry": on_session(
         journal.post_journal_entry,
         site_code="vn",
         kind="payout",

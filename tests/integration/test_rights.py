@@ -134,7 +134,7 @@ def test_staff_role_that_was_taken_away_is_gone() -> None:
     actor = database.transaction(make_person, staff_role=StaffRole.FINANCE)
 
     def post(session: Session, *, actor: Actor) -> str:
-        require(actor, "post_finance_entries")
+        require(actor, "post_journal_entry")
         return str(session.execute(text("SELECT 'posted'")).scalar_one())
 
     assert database.transaction(post, actor=actor) == "posted"

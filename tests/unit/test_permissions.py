@@ -100,7 +100,7 @@ def test_who_administers_people_moves_no_money() -> None:
         "make_codes",
         "give_credit",
         "post_paid_credit",
-        "post_finance_entries",
+        "post_journal_entry",
     ):
         assert not allows(admin, action), action
     for role in (StaffRole.SUPPORT, StaffRole.FINANCE):

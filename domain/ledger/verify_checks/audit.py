@@ -75,7 +75,7 @@ _FACTS = f"""
   SELECT z.account_id, 'void_hold', z.account_id || ' ' || z.hold_number, z.actor, ''
   FROM hold_resolutions z WHERE ACCOUNTS(z) AND z.outcome = 'voided'
   UNION ALL
-  SELECT f.account_id, 'post_finance_entries', p.id::text, f.actor,
+  SELECT f.account_id, 'post_journal_entry', p.id::text, f.actor,
     concat_ws(' ', f.kind, f.reference)
   FROM finance_postings p
   LEFT JOIN finance_entries f ON f.posting_id = p.id AND f.line_number = 1
@@ -142,7 +142,7 @@ _LOG = f"""
   UNION ALL
   SELECT l.account_id, l.action, l.details ->> 'posting', l.actor,
     concat_ws(' ', l.details ->> 'kind', l.details ->> 'reference')
-  FROM audit_log l WHERE (EVERYTHING OR ACCOUNTS(l)) AND l.action = 'post_finance_entries'
+  FROM audit_log l WHERE (EVERYTHING OR ACCOUNTS(l)) AND l.action = 'post_journal_entry'
 """  # noqa: S608 - constant text
 
 AUDIT: dict[str, str] = {

@@ -7,12 +7,12 @@ KEYS: dict[str, str] = {
     "entry_key": """
 SELECT coalesce(e.account_id, k.account_id),
   coalesce('entry ' || e.sequence, 'key ' || k.key),
-  concat_ws(' ', e.deed, e.sequence, e.grant_number),
-  concat_ws(' ', k.deed, k.sequence, k.grant_number)
+  concat_ws(' ', e.event, e.sequence, e.grant_number),
+  concat_ws(' ', k.event, k.sequence, k.grant_number)
 FROM (
   SELECT e.account_id, e.account_sequence::text AS sequence, g.grant_number::text AS grant_number,
     CASE WHEN g.account_id IS NOT NULL THEN 'grant'
-      WHEN e.kind IN ('refund', 'dispute') THEN 'clawback' ELSE e.kind END AS deed
+      WHEN e.kind IN ('refund', 'dispute') THEN 'clawback' ELSE e.kind END AS event
   FROM entries e
   LEFT JOIN grants g ON g.account_id = e.account_id AND g.entry_sequence = e.account_sequence
   WHERE ACCOUNTS(e)
@@ -23,11 +23,11 @@ FULL JOIN (
   SELECT account_id, key, answer ->> 'entry_sequence' AS sequence,
     answer ->> 'grant_number' AS grant_number,
     CASE operation WHEN 'add_grant' THEN 'grant' WHEN 'reverse_entry' THEN 'reversal'
-      WHEN 'write_off_debt' THEN 'write_off' WHEN 'take_back' THEN 'clawback'
-      WHEN 'claw_back_credit' THEN 'clawback' ELSE operation END AS deed
+      WHEN 'write_off_debt' THEN 'write_off' WHEN 'claw_back_credit' THEN 'clawback'
+      ELSE operation END AS event
   FROM idempotency_keys k WHERE ACCOUNTS(k) AND answer ? 'entry_sequence'
 ) k ON k.account_id = e.account_id AND k.sequence = e.sequence
-WHERE (e.deed, e.grant_number) IS DISTINCT FROM (k.deed, k.grant_number)
+WHERE (e.event, e.grant_number) IS DISTINCT FROM (k.event, k.grant_number)
 """,
     "entry_key_once": """
 SELECT account_id, 'entry ' || (answer ->> 'entry_sequence'), '1 key', count(*)::text

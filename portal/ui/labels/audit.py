@@ -70,7 +70,7 @@ ACTIONS = {
     "give_goodwill": N_("Granted goodwill credit"),
     "reverse_entry": N_("Reversed an entry"),
     "write_off_debt": N_("Wrote off an amount due"),
-    "post_finance_entries": N_("Posted to the journal"),
+    "post_journal_entry": N_("Posted to the journal"),
     "request_approval": N_("Requested approval above a limit"),
     "approved_request": N_("Approved a request above a limit"),
     "rejected_request": N_("Rejected a request above a limit"),

@@ -317,7 +317,7 @@ def _revoke_single(context: PageContext, campaign: CampaignView) -> None:
         st.error(_nothing_left(context, found), icon=":material/error:")
     else:
         message = _("Code ending in {end} revoked. Credit already redeemed stays.")
-        _carry_out(context, campaign, reason, message.format(end=code[-4:]), found, code=code)
+        _execute(context, campaign, reason, message.format(end=code[-4:]), found, code=code)
 
 
 def _revoke_many(
@@ -349,7 +349,7 @@ def _revoke_many(
     else:
         text = _("Revoked: {count} ({scope}). Credit already redeemed stays.")
         message = text.format(count=formats.number(found.count), scope=scope)
-        _carry_out(context, campaign, reason, message, found, batch_id=batch_id)
+        _execute(context, campaign, reason, message, found, batch_id=batch_id)
 
 
 def _is_confirmed(typed: str, count: int, name: str) -> bool:
@@ -381,7 +381,7 @@ def _nothing_left(context: PageContext, found: Revocable) -> str:
     return plain(text.format(name=name, when=context.date_time(found.last_revoked_at)))
 
 
-def _carry_out(
+def _execute(
     context: PageContext,
     campaign: CampaignView,
     reason: str,

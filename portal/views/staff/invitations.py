@@ -54,7 +54,7 @@ _STATES = {
 }
 
 
-def carry_out_pressed(context: PageContext) -> None:
+def execute_pressed(context: PageContext) -> None:
     """Carry out what was pressed before this run; before anything is read."""
     pressed = approval_buttons.take_pressed(_PLACE)
     if pressed is None:

@@ -62,7 +62,7 @@ def draw(context: PageContext) -> None:
     What waits for a decision comes first, then what is done often; an access review is rare.
     """
     requests.decide_pressed(context)
-    invitations.carry_out_pressed(context)
+    invitations.execute_pressed(context)
     may_manage = allows(context.visitor.actor, "manage_people")
     staff = database.read_snapshot(list_staff, actor=context.visitor.actor)
     found = database.read_snapshot(list_role_requests, actor=context.visitor.actor)

@@ -59,7 +59,7 @@ def unbalanced(session: Session) -> list[Any]:
     )
 
 
-def take_back(session: Session, account_id: int, kind: str, number: int, amount: int) -> int:
+def claw_back(session: Session, account_id: int, kind: str, number: int, amount: int) -> int:
     return ledger.claw_back_credit(
         session,
         account_id=account_id,
@@ -149,7 +149,7 @@ def test_the_worked_example(session: Session, clock: TestClock, jp: int) -> None
     post(session, clock, "payout", None, a1010=10_604, a6100=396, a1110_stripe=-11_000)
     post(session, clock, "dispute_opened", jp, a1120=11_000, a1110_stripe=-11_000)
     post(session, clock, "dispute_fee", jp, a6110=1_500, a1110_stripe=-1_500)
-    take_back(session, jp, "dispute", top_up, 11_000)
+    claw_back(session, jp, "dispute", top_up, 11_000)
     assert legs(session, jp, after=3) == {"2100": 7_700, "1300": 3_300, "1120": -11_000}
 
     trial = {
@@ -275,7 +275,7 @@ def test_paid_credit_that_expires_is_breakage(
 def test_a_refund_approved_then_paid(session: Session, clock: TestClock, jp: int, vn: int) -> None:
     for account in (jp, vn):
         number = grant(session, account, 220, source="stripe")
-        take_back(session, account, "refund", number, 110)
+        claw_back(session, account, "refund", number, 110)
     assert legs(session, jp, after=1) == {"2100": 110, "2150": -110}
     assert legs(session, vn, after=1) == {"2100": 100, "2400": 10, "2150": -110}
     post(session, clock, "refund_paid", jp, a2150=110, a1110_stripe=-110)
@@ -288,7 +288,7 @@ def test_a_refund_approved_then_paid(session: Session, clock: TestClock, jp: int
 def test_a_dispute_lost(session: Session, clock: TestClock, vn: int) -> None:
     number = grant(session, vn, 110, source="stripe")
     charge(session, vn, 33, occurred_at=clock.instant)
-    take_back(session, vn, "dispute", number, 110)
+    claw_back(session, vn, "dispute", number, 110)
     assert legs(session, vn, after=2) == {"2100": 70, "2400": 7, "1300": 33, "1120": -110}
     grant(session, vn, 55)
     assert legs(session, vn, after=4) == {"2100": 30, "2400": 3, "1300": -33}
@@ -300,7 +300,7 @@ def test_what_is_spent_of_a_plan_goes_back_at_what_was_paid_for_it(
     terms: dict[str, Any] = {"consideration_micros": 88 * UNIT, "source": "stripe"}
     number = grant(session, jp, 110, kind="plan", **terms)
     charge(session, jp, 55, occurred_at=clock.instant)
-    take_back(session, jp, "refund", number, 110)
+    claw_back(session, jp, "refund", number, 110)
     assert legs(session, jp, after=2) == {
         "2110": 44,
         "1300": 55,
@@ -331,7 +331,7 @@ def test_dollars_pay_a_dong_wallet(session: Session, clock: TestClock, vn: int) 
     assert legs(session, vn, currency="VND") == {"1900": 275_000, "2100": -250_000, "2400": -25_000}
     charge(session, vn, 110_000, occurred_at=clock.instant)
     assert legs(session, vn, after=1) == {"2100": 100_000, "4100.ai-inference": -100_000}
-    take_back(session, vn, "dispute", number, 275_000)
+    claw_back(session, vn, "dispute", number, 275_000)
     assert legs(session, vn, after=2, currency="USD") == {"1120": -10, "1900": 10}
     assert legs(session, vn, after=2, currency="VND") == {
         "2100": 150_000,
@@ -458,7 +458,7 @@ def test_the_debtors_account_is_what_customers_owe(
 ) -> None:
     number = grant(session, jp, 40, consideration_micros=13 * UNIT)
     record_liability(session, jp, 100, clock)
-    take_back(session, jp, "dispute", number, 25)
+    claw_back(session, jp, "dispute", number, 25)
     grant(session, jp, 30, kind="voucher")
     assert legs(session, jp)["1300"] == 100 - 40 + 25 - 30
 
