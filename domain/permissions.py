@@ -53,7 +53,7 @@ PERMISSIONS = _table(
         "find_accounts": ("Find any account", "SFA"),
         "see_timeline": ("See the timeline of an account", "SFA"),
         "see_ties": ("See links between accounts", "SFA"),
-        "see_people": ("See names of people", "SFA"),
+        "see_people": ("View user names", "SFA"),
         "write_note": ("Add a note to an account", "SFA"),
         "open_account": ("Open an account", "S A +"),
         "add_member": ("Add a member without an invitation", "o +"),

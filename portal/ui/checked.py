@@ -24,7 +24,7 @@ def offered(chosen: T, options: Sequence[object]) -> T:
     several = chosen if isinstance(chosen, list) else [chosen]
     if not all(each is None or each in options for each in several):
         st.error(
-            _("This option is no longer available. Load the page again, then choose another."),
+            _("This option is no longer available. Reload the page, then choose another."),
             icon=":material/error:",
         )
         st.stop()

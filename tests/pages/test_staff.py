@@ -331,12 +331,12 @@ def test_buttons_say_what_happens_to_whom_and_why_it_waits(
     ):
         assert text_of in said
     assert any(each.startswith(f"{email} is signed out everywhere and cannot") for each in said)
-    why = "Needs a second administrator, because it changes the administrators."
+    why = "Needs a second administrator, because it changes who is an administrator."
     assert [each for each in said if why in each] == [f"Administrator: {why}"]
     # Of an administrator everything waits, and for time where nobody else may decide.
     app.selectbox(key="staff_person").set_value(other.user_id).run()
     why = (
-        "Takes effect after 24 hours, because it changes the administrators and no other"
+        "Takes effect after 24 hours, because it changes who is an administrator and no other"
         " administrator can decide."
     )
     why = f"{why} {email_of(session, other)} is notified by email, and can object until then."
@@ -374,7 +374,7 @@ def test_role_that_moves_money_is_said_to_wait(
     person = make_person(StaffRole.SUPPORT)
     session.commit()
     said = shown(choose(page(), person))
-    why = "because the Finance role moves money and no other administrator can decide."
+    why = "because Finance can move money and no other administrator can decide."
     assert f"Finance: Takes effect after 24 hours, {why}" in said
 
 
@@ -441,8 +441,8 @@ def test_administrator_who_is_disabled_waits_as_well(
     app = press(choose(app, other), "Remove role")
     (message,) = texts(app.error)
     assert message == (
-        "Another change for this person is waiting under Requests. Decide or withdraw that"
-        " request first."
+        "Another change for this person is waiting under Requests. Approve, reject or withdraw"
+        " that request first."
     )
 
 
@@ -730,11 +730,11 @@ def test_change_that_took_effect_by_itself_says_so_and_names_no_system(
     )
     people, ended = table(app, "Two-factor"), table(app, "Change")
     (approved,) = people.loc[people["Email"] == email_of(session, person), "Approved by"]
-    assert approved == "24 hours passed"
-    assert sorted(ended["Decided by"].tolist()) == ["", "24 hours passed"]
+    assert approved == "Automatic (after 24 hours)"
+    assert sorted(ended["Decided by"].tolist()) == ["", "Automatic (after 24 hours)"]
     content = review.make(admin, review.roles_csv).decode("utf-8-sig")
     lines = [line for line in content.splitlines() if email_of(session, person) in line]
-    assert "24 hours passed" in lines[0]
+    assert "Automatic (after 24 hours)" in lines[0]
     assert "System" not in " ".join(ended["Decided by"])
 
 

@@ -439,7 +439,7 @@ def test_an_entry_is_reversed(session: Session, page: Callable[..., AppTest]) ->
     app.text_input(key="act_entry-0").set_value("9").run()
     assert texts(app.error) == ["Entry not found on this account."]
     app.text_input(key="act_entry-0").set_value("1").run()
-    assert "Left to reverse: $40.00" in texts(app.markdown)
+    assert "Reversible amount: $40.00" in texts(app.markdown)
     app.text_input(key="act_reversed-0").set_value("41").run()
     assert "more than can be reversed" in texts(app.error)[0]
     assert not [each for each in app.button if each.label == "Reverse entry"]
@@ -472,12 +472,12 @@ def test_reversal_form_lets_only_finance_reach_what_was_spent(
     charge(session, account, 30, occurred_at=datetime.now(UTC))
     session.commit()
     app = reversal_page(page, account, StaffRole.SUPPORT, 2)
-    assert "Left to reverse: $10.00" in texts(app.markdown)
+    assert "Reversible amount: $10.00" in texts(app.markdown)
     assert not app.checkbox
     app = reversal_page(page, account, StaffRole.FINANCE, 2)
-    assert "Left to reverse: $10.00" in texts(app.markdown)
+    assert "Reversible amount: $10.00" in texts(app.markdown)
     app.checkbox[0].check().run()
-    assert "Left to reverse: $40.00" in texts(app.markdown)
+    assert "Reversible amount: $40.00" in texts(app.markdown)
     assert "<dt>Balance after</dt><dd>$70.00</dd>" in facts(app)
 
 

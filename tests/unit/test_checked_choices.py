@@ -41,9 +41,7 @@ def test_what_is_offered_passes(message: list[str], chosen: object) -> None:
 def test_what_is_not_offered_ends_the_run(message: list[str], chosen: object) -> None:
     with pytest.raises(Stopped):
         checked.offered(chosen, ["a", "b"])
-    assert message == [
-        "This option is no longer available. Load the page again, then choose another."
-    ]
+    assert message == ["This option is no longer available. Reload the page, then choose another."]
 
 
 def test_a_day_is_not_taken_away(message: list[str]) -> None:

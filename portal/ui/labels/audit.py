@@ -21,7 +21,7 @@ ACTIONS = {
     "add_passkey": N_("Added a passkey"),
     "remove_passkey": N_("Removed a passkey"),
     "replace_recovery_codes": N_("Created new recovery codes"),
-    "choose_account": N_("Chose an account"),
+    "choose_account": N_("Switched account"),
     "save_preferences": N_("Saved preferences"),
     # Looking, and taking away
     "look_at_account": N_("Viewed a customer's account"),
@@ -75,7 +75,7 @@ ACTIONS = {
     "approved_request": N_("Approved a request above a limit"),
     "rejected_request": N_("Rejected a request above a limit"),
     "withdrawn_request": N_("Withdrew a request above a limit"),
-    "expired_request": N_("Ended a request above a limit"),
+    "expired_request": N_("Expired a request above a limit"),
     "change_action_limit": N_("Changed an approval limit"),
     # Campaigns
     "request_campaign": N_("Requested a campaign"),

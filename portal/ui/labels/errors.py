@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _TEXTS = {
     "not_found": N_("Not found, or you do not have access. Go back to Billing."),
     "not_authorised": N_("Your role does not allow this. Ask an owner of the account."),
-    "conflict": N_("The data has changed. Load the page again."),
+    "conflict": N_("The data has changed. Reload the page."),
     "invalid_input": N_("The page address has an invalid filter. Reset the filters."),
     "rate_limited": N_("Too many attempts. Wait a few minutes, then try again."),
 }
@@ -37,8 +37,8 @@ _REASONS = {
         " Approvals."
     ),
     "role_request_open": N_(
-        "Another change for this person is waiting under Requests. Decide or withdraw that"
-        " request first."
+        "Another change for this person is waiting under Requests. Approve, reject or withdraw"
+        " that request first."
     ),
     "last_admin": N_("This is the last administrator. Assign that role to another person first."),
     "staff_role": N_(
@@ -56,21 +56,21 @@ _REASONS = {
 }
 
 _FAULTS = {
-    ("quote", "another_amount"): N_("This price is for another amount. Request a new price."),
+    ("quote", "another_amount"): N_("This quote is for a different amount. Get a new quote."),
     ("expires_at", "before_start"): N_("The expiry date must be after the start date."),
     ("expires_at", "in_past"): N_("The expiry date must be in the future."),
-    ("hold_number", "capture_is_not_refusable"): N_("A captured hold is always charged."),
+    ("hold_number", "capture_is_not_refusable"): N_("A captured hold cannot be declined."),
     ("hold_number", "other_service"): N_("This hold is for another service."),
-    ("quantities", "missing"): N_("The usage has no quantity for one of its measures."),
-    ("quantities", "negative"): N_("Quantities of usage cannot be negative."),
+    ("quantities", "missing"): N_("A meter quantity is missing."),
+    ("quantities", "negative"): N_("Usage quantities cannot be negative."),
     ("amount_micros", "more_than_owed"): N_("The amount is higher than the amount due."),
     ("consideration_micros", "negative"): N_("The price paid for credit cannot be negative."),
     ("exact_micros", "negative"): N_("The amount of a charge cannot be negative."),
     ("site", "no_tax_policy"): N_("This site has no tax policy for this date. Add one first."),
     ("occurred_at", "no_time_zone"): N_("Add a time zone to the time."),
-    ("time_zone", "not_a_place"): N_("Use the name of a place as time zone, such as Asia/Tokyo."),
+    ("time_zone", "not_a_place"): N_("Enter an IANA time zone, such as Asia/Tokyo."),
     ("time_zone", "not_known"): N_("This time zone does not exist. Use one such as Asia/Tokyo."),
-    ("currency", "not_at_this_site"): N_("This site does not use this currency."),
+    ("currency", "not_at_this_site"): N_("This currency is not available on this site."),
     ("lines", "not_balanced"): N_("The lines of a journal entry must balance in each currency."),
     ("lines", "unknown_account"): N_("The chart of accounts has no account with this code."),
     ("minimum_top_up", "not_for_codes"): N_("Only starter packs have a minimum top-up."),
@@ -121,7 +121,7 @@ def text_of(error: BillingError) -> str:
         return _(fault)
     if reason in _REASONS:
         return _(_REASONS[reason])
-    return _(_TEXTS.get(error.code, N_("This cannot be done now. Load the page again.")))
+    return _(_TEXTS.get(error.code, N_("This cannot be done now. Reload the page.")))
 
 
 def invitations_wait(seconds: int) -> str:

@@ -18,7 +18,7 @@ _STEPS = {
     "created": N_("Payment created by the customer, who agreed to the terms"),
     "opened": N_("Payment pending at the gateway"),
     "awaiting": N_("Payment pending: the customer pays later"),
-    "instructions": N_("Store payment instructions issued"),
+    "instructions": N_("In-store payment instructions sent"),
     "approved": N_("Approved by the customer at the gateway"),
     "succeeded": N_("Payment succeeded, credit added"),
     "failed": N_("Payment failed"),
@@ -63,9 +63,7 @@ _STEPS = {
     "dispute_reopened": N_("Dispute reopened on appeal, account frozen"),
     "dispute_won": N_("Dispute won"),
     "dispute_lost": N_("Dispute lost, credit clawed back"),
-    "dispute_exceeds_payment": N_(
-        "Discrepancy: amount lost exceeds the amount left of the payment"
-    ),
+    "dispute_exceeds_payment": N_("Discrepancy: dispute loss exceeds the remaining payment amount"),
     "approved_transfer": N_("Bank transfer approved"),
     "starter_pack": N_("First top-up: campaign credit granted"),
     "starter_pack_waits": N_("First top-up: checking the payment instrument at the gateway"),

@@ -45,8 +45,8 @@ _OUTCOMES = {
     RequestState.OBJECTED: N_("You objected: {change}. Nothing was changed."),
 }
 _SENSITIVITIES = {
-    Sensitivity.ADMINISTRATOR: N_("it changes the administrators"),
-    Sensitivity.FINANCE: N_("the Finance role moves money"),
+    Sensitivity.ADMINISTRATOR: N_("it changes who is an administrator"),
+    Sensitivity.FINANCE: N_("Finance can move money"),
     Sensitivity.CUSTOMER_MEMBER: N_("the person is a member of a customer account"),
 }
 _LAPSES = {
@@ -120,7 +120,7 @@ def _delay_hours() -> int:
 def approver_words(approved_by: str | None, name: Callable[[str | None], str]) -> str:
     """Return who approved a change, or that it took effect by itself."""
     if approved_by == _CLOCK:
-        return _("{hours} hours passed").format(hours=_delay_hours())
+        return _("Automatic (after {hours} hours)").format(hours=_delay_hours())
     return name(approved_by)
 
 

@@ -78,7 +78,7 @@ _CONFLICTS = {
     "maker_may_not": N_(
         "The requester no longer has permission. Reject the request, and have it requested again."
     ),
-    "limits_changed": N_("Another person has changed this limit. Load the page again."),
+    "limits_changed": N_("Another person has changed this limit. Reload the page."),
     "code_budget_spent": N_("No codes are left in this campaign. Choose another campaign."),
     "campaign_not_approved": N_("This campaign is not running. Choose another campaign."),
 }

@@ -136,20 +136,16 @@ _CONFLICTS = {
     "rate_too_old": N_(
         "The exchange rate is out of date. Choose another payment method, or contact support."
     ),
-    "not_paid": N_("Only a paid payment can be refunded."),
+    "not_paid": N_("Only succeeded payments can be refunded."),
     "payment_is_disputed": N_("This payment is disputed. Wait for the outcome of the dispute."),
     "no_billing_profile": N_("Enter the billing information first."),
-    "profile_changed": N_("Another person has changed this. Load the page again."),
+    "profile_changed": N_("Another person has changed this. Reload the page."),
     "quote_lapsed": N_("The locked exchange rate has expired. Review the payment again."),
     "quote_used": N_("This payment was already created. See Payment History."),
-    "case_is_closed": N_(
-        "The payment was updated by the gateway, or decided. Load the page again."
-    ),
-    "requested_by_another": N_(
-        "Another person has already requested approval. Load the page again."
-    ),
-    "not_requested": N_("Approval has not been requested yet. Load the page again."),
-    "nothing_to_return": N_("Nothing is left to return. Load the page again."),
+    "case_is_closed": N_("The payment was updated by the gateway, or decided. Reload the page."),
+    "requested_by_another": N_("Another person has already requested approval. Reload the page."),
+    "not_requested": N_("Approval has not been requested yet. Reload the page."),
+    "nothing_to_return": N_("Nothing is left to return. Reload the page."),
     "payment_is_over": N_("This payment has ended. Create a new payment."),
 }
 

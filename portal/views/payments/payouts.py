@@ -152,6 +152,9 @@ def draw_all(context: PageContext) -> None:
     )
     st.caption(
         plain(
-            _("Pay each refund, or check it at the gateway. Then record the payout on its payment.")
+            _(
+                "Pay each refund, or check it at the gateway. Then open the payment, and record"
+                " that the refund was paid."
+            )
         )
     )

@@ -212,7 +212,7 @@ def workbook(found: Review) -> bytes:
     _fill(
         book,
         found,
-        _("People who used it"),
+        _("Permissions used"),
         [_("Email"), _("Action"), _("Count"), _("Last (UTC)")],
         (
             (people[each.user_id].email, action_words(each.action), each.times, each.last_at)

@@ -269,7 +269,7 @@ def _reversal(
         )
         st.info(text, icon=":material/info:")
         return None
-    st.markdown(plain(_("Left to reverse: {amount}").format(amount=formats.money(found.amount))))
+    st.markdown(plain(_("Reversible amount: {amount}").format(amount=formats.money(found.amount))))
     typed = st.text_input(
         _("Amount in {currency}, or empty for all").format(currency=account.currency),
         max_chars=_MAX_AMOUNT_LENGTH,

@@ -33,7 +33,7 @@ STRANGERS = "another-kettle-9-march"
 PATH = staff_invitations.PATH
 SESSION = "credit_portal_session"
 REPLACES = "The name and password that you enter here replace the earlier ones."
-STAYS = "You do not become a member of the billing account from that sign-up."
+STAYS = "You will not be added to the billing account from that earlier sign-up."
 
 pytestmark = pytest.mark.usefixtures("portal_database")
 
