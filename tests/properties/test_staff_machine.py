@@ -464,7 +464,7 @@ _NOTHING = lambda *_: None  # noqa: E731 - a check that lets everybody pass
         {"role_requests.RoleRequest.is_open_to_objection": True},
         {"role_requests._lapse_reason": _NOTHING},
         {"roles.lapse_unfit_requests": lambda *_, **__: None},
-        {"role_requests._check_open": _NOTHING},
+        {"role_requests.check_open": _NOTHING},
         {"role_requests.SOLE_ADMIN_DELAY": timedelta(hours=48)},
         {"role_requests.REQUEST_LIFETIME": timedelta(days=8)},
     ],
