@@ -13,7 +13,7 @@ from domain import clock
 from domain.gateways.interface import DisputeState, DisputeUpdate, Outcome
 from domain.ledger import chart_of_accounts as chart
 from domain.money import Money, share_of
-from domain.payments.dispute_fees import book_dispute_fee
+from domain.payments.fees import book_dispute_fee
 from domain.payments.freezes import CAUSE, freeze, thaw_if_over
 from domain.payments.outflows import (
     STANDING_REFUNDS,

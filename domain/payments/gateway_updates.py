@@ -21,25 +21,22 @@ from domain.gateways.interface import (
     PaymentUpdate,
     RefundUpdate,
 )
-from domain.ledger import chart_of_accounts as chart
-from domain.money import Money
 from domain.payments import review_cases
 from domain.payments.check_schedule import next_check
 from domain.payments.crediting import credit, find_before_credit, keep_method, record_instrument
 from domain.payments.disputes import apply_dispute, deny_money, restore_money
+from domain.payments.fees import book_payment_fee
 from domain.payments.records import (
     ATTEMPT_REFUSED,
     FIRST_CHECK,
     INSTRUCTIONS,
     add_event,
     add_event_once,
-    cash_account,
     count_events,
     find_id,
     lock_by_name,
     lock_payment,
     pay_amount,
-    post_gateway_money,
     report_discrepancy,
 )
 from domain.payments.refund_updates import apply_refund
@@ -300,7 +297,7 @@ def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor
             return _second_money(session, payment, update, actor)
         settle_packs(session, payment, update, actor)
         record_instrument(session, payment, update)
-        _book_fee(session, payment, update, actor)
+        book_payment_fee(session, payment, update, actor)
         is_restated = _report_restated(session, payment, update, actor)
         outcome = restore_money(session, payment, update, actor=actor)
         return Outcome.RECORDED if is_restated else outcome
@@ -316,7 +313,7 @@ def _take_money(session: Session, payment: Payment, update: PaymentUpdate, actor
         return _open_case(session, payment, review_cases.MONEY_OF_ANOTHER, update, actor)
     _keep_other_money(session, payment, update, actor)
     credit(session, payment, update, found, actor)
-    _book_fee(session, payment, update, actor)
+    book_payment_fee(session, payment, update, actor)
     return Outcome.RECORDED
 
 
@@ -349,40 +346,6 @@ def _keep_other_money(
         _report(
             session, payment, review_cases.SECOND_MONEY, review_cases.statement_of_case(case), actor
         )
-
-
-def _book_fee(session: Session, payment: Payment, update: PaymentUpdate, actor: Actor) -> None:
-    """Post the gateway's fee once it is reported, or the difference since."""
-    fee = update.fee
-    if fee is None or (payment.fee_micros, payment.fee_currency) == (fee.micros, fee.currency):
-        return
-    known, currency = payment.fee_micros or 0, payment.fee_currency
-    key = f"fee:{payment.reference}"
-    if payment.fee_micros is not None:
-        add_event(session, payment, "fee_changed", actor=actor, details={"fee": fee.micros})
-        session.flush()
-        key += f":{count_events(session, payment, 'fee_changed')}"
-    if currency not in {None, fee.currency}:
-        _post_fee(session, payment, Money(-known, currency or ""), f"{key}:undone", actor)
-        known = 0
-    _post_fee(session, payment, Money(fee.micros - known, fee.currency), key, actor)
-    payment.fee_micros, payment.fee_currency = fee.micros, fee.currency
-
-
-def _post_fee(session: Session, payment: Payment, fee: Money, key: str, actor: Actor) -> None:
-    if not fee.micros:
-        return
-    fees, cash = chart.GATEWAY_FEES.code, cash_account(payment)
-    post_gateway_money(
-        session,
-        payment,
-        kind="gateway_fee",
-        debit=fees if fee.micros > 0 else cash,
-        credit=cash if fee.micros > 0 else fees,
-        amount=Money(abs(fee.micros), fee.currency),
-        key=key,
-        actor=actor,
-    )
 
 
 def _open_case(
