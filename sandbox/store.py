@@ -56,12 +56,12 @@ class Store:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(_TABLE)
-        self._prefix = ""
+        self.prefix = ""
 
     def part(self, name: str) -> Store:
         """Return a part of the store: its documents are apart from all others, of any kind."""
         part = copy(self)
-        vars(part)["_prefix"] = f"{self._prefix}{name}/"
+        part.prefix = f"{self.prefix}{name}/"
         return part
 
     def close(self) -> None:
@@ -72,14 +72,14 @@ class Store:
     def put(self, kind: str, key: str, document: Document) -> None:
         """Keep a document, in place of the one of that key."""
         with self._lock:
-            self._connection.execute(_PUT, (self._prefix + kind, key, json.dumps(document)))
+            self._connection.execute(_PUT, (self.prefix + kind, key, json.dumps(document)))
 
     def get(self, kind: str, key: str) -> Document | None:
         """Return a document, or None."""
         with self._lock:
             row = self._connection.execute(
                 "SELECT content FROM documents WHERE kind = ? AND key = ?",
-                (self._prefix + kind, key),
+                (self.prefix + kind, key),
             ).fetchone()
         return None if row is None else json.loads(row[0])
 
@@ -111,7 +111,7 @@ class Store:
         with self._lock:
             rows = self._connection.execute(
                 "SELECT content FROM documents WHERE kind = ? ORDER BY number",
-                (self._prefix + kind,),
+                (self.prefix + kind,),
             ).fetchall()
         found = [json.loads(row[0]) for row in rows]
         return [one for one in found if all(one.get(name) == values[name] for name in values)]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 if sys.platform != "win32":
     import fcntl
 
+from db.embedded.folders import open_private
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-from db.embedded.folders import open_private
 
 POLL_SECONDS = 0.05
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 
-from typing import TYPE_CHECKING
-
 _logger = logging.getLogger(__name__)
 _DEFAULTS = {
     "shared_buffers": "256MB",

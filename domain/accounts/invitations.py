@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from db.models import Account, AccountInvitation, AccountMember, User
 from domain import accounts, audit, clock, identity
+from domain.accounts.member_changes import LOCK, change_members, record_change
 from domain.actors import Actor, ActorKind, MemberRole
 from domain.errors import Conflict, NotFound
 from domain.identity.guesses import network_counters
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from domain.identity import AuthPolicy, Client, SignIn
-from typing import TYPE_CHECKING
 
-from domain.accounts.member_changes import LOCK, change_members, record_change
 
 _TEMPLATE = "invitation"
 

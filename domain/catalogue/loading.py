@@ -16,12 +16,7 @@ from sqlalchemy import text
 from domain import audit, clock
 from domain.catalogue.file import parse_catalogue
 from domain.catalogue.sites import parse_sites
-from domain.errors import (
-    CatalogueConflict,
-    Conflict,
-    InvalidInput,
-    NotFound,
-)
+from domain.errors import CatalogueConflict, Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -15,12 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from domain.errors import BillingError
-from domain.gateways.interface import (
-    GatewayRefused,
-    GatewayUnavailable,
-    Outcome,
-    WebhookRefused,
-)
+from domain.gateways.interface import GatewayRefused, GatewayUnavailable, Outcome, WebhookRefused
 from domain.money import MAX_PAYMENT_MICROS
 
 if TYPE_CHECKING:

@@ -12,12 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from domain.history.cursors import HistoryCursor
-from domain.history.rows import (
-    CappedCount,
-    HistoryFilter,
-    HistoryPage,
-    HistoryRow,
-)
+from domain.history.rows import CappedCount, HistoryFilter, HistoryPage, HistoryRow
 from domain.history.streams import (
     PAYMENT_RANK,
     PAYMENT_REFERENCE,

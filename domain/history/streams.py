@@ -33,12 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONPATH
 
 from db.models import Entry, Hold, OpenHold, Payment, Refusal, Service
 from db.models.ledger import ENTRY_KINDS
-from domain.history.rows import (
-    CHARGE,
-    HOLD,
-    HistoryFilter,
-    HistoryStatus,
-)
+from domain.history.rows import CHARGE, HOLD, HistoryFilter, HistoryStatus
 from domain.payments.queries import STATES_OF, PaymentStatus
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, zip_longest
@@ -9,31 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.models import OPEN_PAYMENT_STATES, Payment, Refund
 from domain import clock
-from domain.payments.check_schedule import (
-    MAX_REFUND_CHECKS,
-    REFUND_UNANSWERED_AFTER,
-    refund_wait,
-)
-from domain.payments.records import (
-    GATEWAY_ACTOR,
-    add_event_once,
-    count_events,
-    lock_payment,
-)
-from domain.payments.refunds import WAITS, send_refund
-from domain.permissions import require
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from domain.actors import Actor
-    from domain.gateways.interface import (
-        Gateway,
-    )
+from domain.payments.check_schedule import MAX_REFUND_CHECKS, REFUND_UNANSWERED_AFTER, refund_wait
 from domain.payments.polling import (
     HELD_REFUND_WAIT,
     PASS_DEADLINE_SECONDS,
@@ -46,10 +23,24 @@ from domain.payments.polling import (
     check_payment,
     due_payments,
     due_refunds,
-    log,
     prepare_question,
     set_aside,
 )
+from domain.payments.records import GATEWAY_ACTOR, add_event_once, count_events, lock_payment
+from domain.payments.refunds import WAITS, send_refund
+from domain.permissions import require
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from domain.actors import Actor
+    from domain.gateways.interface import Gateway
+
+_log = logging.getLogger(__name__)
 
 
 def check_due(
@@ -130,7 +121,7 @@ class _Pass:
             try:
                 set_aside(self._sessions, payment_id, error, refund_id=refund_id)
             except Exception:  # noqa: BLE001 - the database may be away
-                log.exception("payment %d could not be set aside", payment_id)
+                _log.exception("payment %d could not be set aside", payment_id)
 
     def _count_failure(self, gateway: str) -> None:
         self.failed += 1
@@ -188,7 +179,7 @@ def _claim_refund(session: Session, due: DueRefund) -> bool:
         refund.next_check_at = None
         details = {"refund": refund.id}
         add_event_once(session, payment, REFUND_UNANSWERED, actor=GATEWAY_ACTOR, details=details)
-        log.error("refund %d needs a person: its gateway never answered", refund.id)
+        _log.error("refund %d needs a person: its gateway never answered", refund.id)
         return False
     ask_later(session, refund_id=refund.id)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from sqlalchemy import select
 
 from db.bulk import fetch_rows, insert_statement, update_statement
 from db.models import Dispute, Payment, PaymentState, Refund
-from domain import audit, clock, ledger
+from domain import audit, clock, fraud_signals, ledger
 from domain.gateways.registry import BANK
 from domain.payments.check_schedule import next_check
 from domain.payments.disputes import apply_kept_dispute
@@ -26,13 +27,8 @@ if TYPE_CHECKING:
 
     from db.bulk import Statement
     from domain.actors import Actor
-    from domain.gateways.interface import (
-        PaymentUpdate,
-    )
-from datetime import timedelta
-from typing import TYPE_CHECKING
+    from domain.gateways.interface import PaymentUpdate
 
-from domain import fraud_signals
 
 _BEFORE_CREDIT = """
 SELECT clock_timestamp(),

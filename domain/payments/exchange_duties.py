@@ -9,15 +9,13 @@ from sqlalchemy import or_, select, text
 from db.models import BankTransfer, ExchangeRate
 from domain import audit
 from domain.errors import Conflict
+from domain.payments.rates_in_force import serves
 from domain.permissions import require
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-from typing import TYPE_CHECKING
-
-from domain.payments.rates_in_force import serves
 
 
 class DutiesConflict(Conflict):

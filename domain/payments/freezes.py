@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-from typing import TYPE_CHECKING
 
 CAUSE = "dispute"
 

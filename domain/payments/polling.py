@@ -66,7 +66,7 @@ __all__ = [
     "note_failed_check",
 ]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CHECK_EVERY = timedelta(seconds=5)
 PASS_DEADLINE_SECONDS = 60
@@ -184,7 +184,7 @@ def _apply(session: Session, gateway: Gateway, question: Question, snapshot: Sna
     elif not question.is_due and not snapshot.unread:
         return payment.state  # frequent manual checks do not slow down the schedule
     if snapshot.unread:
-        log.warning(
+        _log.warning(
             "payment %d: %s told nothing of %s", payment.id, gateway.name, sorted(snapshot.unread)
         )
         scheduled = earliest(scheduled, now + failure_wait(payment))
@@ -227,9 +227,9 @@ def set_aside(
 ) -> str:
     """Store why a payment could not be queried, plan the next time, and return its state."""
     if isinstance(error, GatewayUnavailable | GatewayRefused):
-        log.warning("payment %d cannot be asked about: %s", payment_id, error)
+        _log.warning("payment %d cannot be asked about: %s", payment_id, error)
     else:
-        log.error("the check of payment %d failed", payment_id, exc_info=error)
+        _log.error("the check of payment %d failed", payment_id, exc_info=error)
     with sessions.begin() as session:
         payment = lock_payment(session, payment_id)
         if payment is None:

@@ -8,46 +8,19 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from db.models import (
-    OPEN_PAYMENT_STATES,
-    Dispute,
-    Payment,
-    Refund,
-)
+from db.models import OPEN_PAYMENT_STATES, Dispute, Payment, Refund
 from domain import clock
-from domain.gateways.interface import (
-    Outcome,
-    RefundState,
-    RefundUpdate,
-)
+from domain.gateways.interface import Outcome, RefundState, RefundUpdate
 from domain.money import Money
-from domain.payments.outflows import (
-    STANDING_REFUNDS,
-    change_outflow,
-    is_booked,
-    post_refund_paid,
-)
-from domain.payments.records import (
-    add_event,
-    add_event_once,
-    entry_details,
-    report_discrepancy,
-)
-from domain.payments.review_cases import (
-    REFUND_AMOUNT_CHANGED,
-    UNFIT_REFUND,
-)
-from domain.payments.unapplied_receipts import (
-    is_return,
-    restore_liability,
-    settle_by_refunds,
-)
+from domain.payments.outflows import STANDING_REFUNDS, change_outflow, is_booked, post_refund_paid
+from domain.payments.records import add_event, add_event_once, entry_details, report_discrepancy
+from domain.payments.review_cases import REFUND_AMOUNT_CHANGED, UNFIT_REFUND
+from domain.payments.unapplied_receipts import is_return, restore_liability, settle_by_refunds
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-from typing import TYPE_CHECKING
 
 _log = logging.getLogger(__name__)
 CHECK_EVERY = timedelta(hours=1)

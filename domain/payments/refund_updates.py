@@ -6,41 +6,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from db.models import (
-    Dispute,
-    Payment,
-    Refund,
-)
+from db.models import Dispute, Payment, Refund
 from domain import audit, clock
-from domain.gateways.interface import (
-    Outcome,
-    RefundState,
-    RefundUpdate,
-)
-from domain.payments.outflows import (
-    change_outflow,
-    is_same_money,
-    lock_account,
-    post_refund_paid,
-)
-from domain.payments.records import (
-    add_event,
-    add_event_once,
-    report_discrepancy,
-)
-from domain.payments.review_cases import (
-    REFUND_IN_OTHER_CURRENCY,
-    REFUND_OF_ANOTHER,
-)
-from domain.payments.unapplied_receipts import (
-    name_of_return,
-    restore_liability,
-)
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from domain.actors import Actor
+from domain.gateways.interface import Outcome, RefundState, RefundUpdate
+from domain.payments.outflows import change_outflow, is_same_money, lock_account, post_refund_paid
+from domain.payments.records import add_event, add_event_once, report_discrepancy
 from domain.payments.refund_states import (
     CHECK_EVERY,
     ON_ITS_WAY,
@@ -52,6 +22,13 @@ from domain.payments.refund_states import (
     report_unexplained,
     succeed,
 )
+from domain.payments.review_cases import REFUND_IN_OTHER_CURRENCY, REFUND_OF_ANOTHER
+from domain.payments.unapplied_receipts import name_of_return, restore_liability
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from domain.actors import Actor
 
 REVERSAL_OF_DISPUTE = "reversal_of_dispute"
 """The step that tells of money which a dispute took, told a second time."""

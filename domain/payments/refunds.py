@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_, select
 
-from db.models import (
-    Payment,
-    PaymentCredit,
-    PaymentEvent,
-    PaymentState,
-    Refund,
-)
+from db.models import Payment, PaymentCredit, PaymentEvent, PaymentState, Refund
 from domain import audit, clock
 from domain.errors import (
     AlreadyDecided,
@@ -41,12 +35,7 @@ from domain.gateways.registry import BANK
 from domain.ledger.idempotency import request_digest
 from domain.money import Money
 from domain.payments.outflows import lock_account
-from domain.payments.records import (
-    GATEWAY_ACTOR,
-    add_event_once,
-    known,
-    lock_payment,
-)
+from domain.payments.records import GATEWAY_ACTOR, add_event_once, known, lock_payment
 from domain.payments.refund_states import (
     ON_ITS_WAY,
     book,
@@ -66,7 +55,7 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.gateways.interface import Gateway
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 WAITS = "waits"
 """What became of a refund that is held until the one before it has settled."""
@@ -296,7 +285,7 @@ def send_refund(sessions: sessionmaker[Session], *, gateway: Gateway, refund_id:
     try:
         update = gateway.refund(request)
     except GatewayUnavailable as error:
-        log.warning("refund %d waits: %s", refund_id, error)
+        _log.warning("refund %d waits: %s", refund_id, error)
         with sessions.begin() as session:
             session.get_one(Refund, refund_id).next_check_at = clock.now(session) + _RETRY
         return "requested"

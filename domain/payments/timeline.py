@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from db.models import (
-    GatewayMessage,
-    PaymentEvent,
+from db.models import GatewayMessage, PaymentEvent
+from domain.payments.queries import (
+    DisputeView,
+    PaymentView,
+    RefundView,
+    find_disputes,
+    find_payment,
+    find_refunds,
 )
 from domain.permissions import require
 
@@ -20,14 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from domain.actors import Actor
-from domain.payments.queries import (
-    DisputeView,
-    PaymentView,
-    RefundView,
-    find_disputes,
-    find_payment,
-    find_refunds,
-)
 
 
 @dataclass(frozen=True, slots=True)

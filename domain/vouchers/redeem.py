@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select, text
 
-from db.models import (
-    Account,
-    Campaign,
-    CampaignAmount,
-    VoucherCode,
-    VoucherRedemption,
-)
+from db.models import Account, Campaign, CampaignAmount, VoucherCode, VoucherRedemption
 from domain import audit, clock, fraud_signals, ledger
 from domain.actors import system_actor
 from domain.billing_profiles import current_profile

@@ -12,14 +12,7 @@ import typer
 from domain import ledger
 from domain.audit import chain
 from domain.audit.chain import Head
-from portal.cli.shared import (
-    ACTOR,
-    DifferenceError,
-    commands,
-    connected_database,
-    proving,
-    say,
-)
+from portal.cli.shared import ACTOR, DifferenceError, commands, connected_database, proving, say
 from portal.runtime import database
 
 if TYPE_CHECKING:

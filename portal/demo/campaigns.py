@@ -10,6 +10,7 @@ from domain import clock, vouchers
 from domain.actors import system_actor
 from domain.money import Money
 from domain.payments import exchange_rates
+from portal.demo.loading import ACTOR, person
 from portal.demo.people import FINANCE
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-from portal.demo.loading import ACTOR, person
 
 _COST_OF_A_DOLLAR = {"VND": "25400", "JPY": "152.4"}
 VOUCHER_CODE = "WELCOME100"

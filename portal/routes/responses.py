@@ -14,7 +14,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from domain.errors import InvalidInput
-from portal.routes.requests import client_of
+from portal.routes.requests import FIRST, Call, Reply, client_of
 from portal.runtime import cookies, logs
 from portal.runtime.settings import settings
 from portal.ui import branding
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-from portal.routes.requests import FIRST, Call, Reply
 
 _log = logging.getLogger(__name__)
 

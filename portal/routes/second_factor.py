@@ -16,12 +16,7 @@ from portal.routes.admission import (
     with_next,
 )
 from portal.routes.codes import qr_code, show_recovery_codes
-from portal.routes.factor_form import (
-    FactorForm,
-    answer_of,
-    show_factor_form,
-    wrong_answer_text,
-)
+from portal.routes.factor_form import FactorForm, answer_of, show_factor_form, wrong_answer_text
 from portal.routes.forms import Form, form_route
 from portal.routes.passkeys import relying_party
 from portal.routes.requests import FIRST, Call, Reply

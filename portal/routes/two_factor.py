@@ -11,12 +11,7 @@ from domain.identity import Reauthentication, SignInOutcome
 from portal.routes.admission import CONFIRM_PATH, keep_session, with_next
 from portal.routes.admission import TWO_FACTOR_PATH as PATH
 from portal.routes.codes import qr_code, show_recovery_codes
-from portal.routes.factor_form import (
-    FactorForm,
-    answer_of,
-    show_factor_form,
-    wrong_answer_text,
-)
+from portal.routes.factor_form import FactorForm, answer_of, show_factor_form, wrong_answer_text
 from portal.routes.forms import Form, form_route
 from portal.routes.passkeys import answer_in, passkey_values, relying_party
 from portal.routes.requests import FIRST, Call, Reply

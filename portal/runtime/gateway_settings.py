@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from domain.gateways.registry import gateway_kinds
-from portal.runtime.environment import (
-    HIGHEST_PORT,
-    KEY,
-    Reader,
-    is_private,
-    web_address,
-)
+from portal.runtime.environment import HIGHEST_PORT, KEY, Reader, is_private, web_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -74,11 +74,7 @@ from urllib.parse import urlsplit
 from domain.security.keyring import Keyring
 from domain.security.payload_encryption import Vault
 from portal.runtime.env_files import read_env_file
-from portal.runtime.environment import (
-    HIGHEST_PORT,
-    Reader,
-    Smtp,
-)
+from portal.runtime.environment import HIGHEST_PORT, Reader, Smtp
 from portal.runtime.gateway_settings import GatewaySettings, read_gateways
 from portal.runtime.installation import default_data_directory
 

@@ -11,12 +11,7 @@ from domain import ledger
 from domain.accounts import invitations, members, open_account
 from domain.actors import Actor, MemberRole, StaffRole, user_actor
 from domain.analytics.queries import analytics_choices
-from domain.billing_profiles import (
-    current_profile,
-    profile_choices,
-    profile_history,
-    save_profile,
-)
+from domain.billing_profiles import current_profile, profile_choices, profile_history, save_profile
 from domain.bootstrap import load_reference
 from domain.errors import NotAuthorised, NotFound
 from domain.history.details import entry_detail

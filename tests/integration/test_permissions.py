@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from domain import (
-    jobs,
-    key_rotation,
-    ledger,
-    payments,
-    staff,
-    support,
-    vouchers,
-)
+from domain import jobs, key_rotation, ledger, payments, staff, support, vouchers
 from domain.accounts import add_member, members, open_account
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.analytics.queries import analytics_choices

@@ -9,11 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from db.models import Payment
-from domain.gateways.interface import (
-    InboundMessage,
-    Outcome,
-    PaymentUpdate,
-)
+from domain.gateways.interface import InboundMessage, Outcome, PaymentUpdate
 from domain.gateways.vnpay.client import VNPay
 from domain.gateways.vnpay.fields import hash_data, sign
 from domain.gateways.vnpay.settings import VNPaySettings

@@ -10,10 +10,7 @@ from sqlalchemy import text
 from db.models import Payment
 from domain.actors import StaffRole
 from domain.payments.gateway_updates import apply_updates
-from domain.support import (
-    RefundPayment,
-    perform_or_request,
-)
+from domain.support import RefundPayment, perform_or_request
 from tests.factories import next_key
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer
 

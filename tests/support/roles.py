@@ -10,10 +10,7 @@ from sqlalchemy import text
 from domain import ledger
 from domain.accounts import add_member
 from domain.actors import Actor, MemberRole, StaffRole, system_actor, user_actor
-from domain.billing_profiles import (
-    BillingProfile,
-    ProfileKind,
-)
+from domain.billing_profiles import BillingProfile, ProfileKind
 from domain.errors import BillingError, NotAuthorised, NotFound
 from tests.factories import UNIT, next_key
 

@@ -8,10 +8,7 @@ import pytest
 
 from domain.actors import StaffRole, user_actor
 from domain.identity import create_user
-from domain.support import (
-    GiveGoodwill,
-    perform_or_request,
-)
+from domain.support import GiveGoodwill, perform_or_request
 from tests.factories import SYSTEM, UNIT, next_key
 
 if TYPE_CHECKING:

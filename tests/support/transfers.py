@@ -6,10 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from domain.actors import StaffRole, user_actor
-from domain.payments.bank_transfers import (
-    Evidence,
-    record_transfer,
-)
+from domain.payments.bank_transfers import Evidence, record_transfer
 from tests.gateways import dong
 
 if TYPE_CHECKING:

@@ -4,14 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from domain.actors import (
-    Actor,
-    ActorKind,
-    MemberRole,
-    StaffRole,
-    system_actor,
-    user_actor,
-)
+from domain.actors import Actor, ActorKind, MemberRole, StaffRole, system_actor, user_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

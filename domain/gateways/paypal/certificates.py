@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from contextlib import contextmanager
@@ -9,24 +10,18 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import certifi
+import httpx2
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from domain.gateways.interface import Outcome, WebhookRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import httpx2
-
-import re
-from typing import TYPE_CHECKING
-
-import httpx2
-from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import AuthorityInformationAccessOID
-
-from domain.gateways.interface import Outcome, WebhookRefused
 
 CERTIFICATE_PATH = "/v1/notifications/certs/"
 NANOSECONDS = 1_000_000_000

@@ -33,10 +33,7 @@ from domain.money import Money
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from domain.gateways.interface import (
-        GatewayUpdate,
-        KnownPayment,
-    )
+    from domain.gateways.interface import GatewayUpdate, KnownPayment
 
 KONBINI_CURRENCY = "JPY"
 _JAPAN = ZoneInfo("Asia/Tokyo")

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 from zoneinfo import ZoneInfo
 
-from domain.gateways.guards import (
-    minor_units,
-    optional_text,
-    sane_moment,
-)
+from domain.gateways.guards import minor_units, optional_text, sane_moment
 from domain.money import Money
 
 if TYPE_CHECKING:

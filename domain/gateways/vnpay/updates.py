@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, overload
 
-from domain.gateways.guards import (
-    optional_text,
-    positive,
-    required_text,
-)
+from domain.gateways.guards import optional_text, positive, required_text
 from domain.gateways.interface import (
     GatewayPaymentState,
     GatewayUnavailable,
@@ -30,10 +26,7 @@ from domain.gateways.vnpay.fields import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from domain.gateways.interface import (
-        KnownPayment,
-        RefundRequest,
-    )
+    from domain.gateways.interface import KnownPayment, RefundRequest
     from domain.money import Money
 
 

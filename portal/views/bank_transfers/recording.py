@@ -11,11 +11,7 @@ import streamlit as st
 from domain.errors import BillingError, InvalidInput, NotAuthorised, NotFound
 from domain.ledger.balances import account_summary
 from domain.money import Money
-from domain.payments.bank_transfers import (
-    Evidence,
-    TransferLooksRepeated,
-    record_transfer,
-)
+from domain.payments.bank_transfers import Evidence, TransferLooksRepeated, record_transfer
 from domain.payments.exchange_duties import DutiesConflict, may_record_transfers
 from domain.uploads import EVIDENCE, drop_upload
 from domain.validation import MAX_NUMBER_LENGTH, is_whole_number

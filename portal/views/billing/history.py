@@ -14,12 +14,7 @@ from domain.errors import InvalidInput
 from domain.gateways.registry import gateway_names
 from domain.history.cursors import HistoryCursor
 from domain.history.pages import history_view
-from domain.history.rows import (
-    HISTORY_KINDS,
-    MAX_TEXT_LENGTH,
-    HistoryFilter,
-    HistoryStatus,
-)
+from domain.history.rows import HISTORY_KINDS, MAX_TEXT_LENGTH, HistoryFilter, HistoryStatus
 from portal.runtime import database
 from portal.ui import checked, formats, query_params
 from portal.ui.i18n import _, ngettext

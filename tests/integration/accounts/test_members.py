@@ -25,12 +25,7 @@ from domain.errors import (
     RateLimited,
 )
 from domain.identity import AuthPolicy, Client
-from domain.staff import (
-    RoleRequest,
-    change_staff_role,
-    disable_user,
-    withdraw_role_request,
-)
+from domain.staff import RoleRequest, change_staff_role, disable_user, withdraw_role_request
 from tests.factories import make_account, next_key
 from tests.support.keys import parameters_of
 

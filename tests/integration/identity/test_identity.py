@@ -16,14 +16,7 @@ from db.models import AuditRecord, EmailToken, OutboxMessage, Throttle, User, Us
 from domain import accounts, identity
 from domain.accounts.sign_up import SignUp, sign_up, sign_up_faults
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
-from domain.errors import (
-    Conflict,
-    InvalidInput,
-    NotAuthorised,
-    NotFound,
-    Overloaded,
-    RateLimited,
-)
+from domain.errors import Conflict, InvalidInput, NotAuthorised, NotFound, Overloaded, RateLimited
 from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome
 from domain.security import passwords, rate_limits
 from domain.security.rate_limits import Limit

@@ -11,14 +11,7 @@ import pytest
 from sqlalchemy import exists, false, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from db.models import (
-    AccountMember,
-    AuditRecord,
-    EmailToken,
-    OutboxMessage,
-    User,
-    UserSession,
-)
+from db.models import AccountMember, AuditRecord, EmailToken, OutboxMessage, User, UserSession
 from domain import accounts, identity, staff
 from domain.accounts import invitations, members
 from domain.accounts.sign_up import SignUp, sign_up

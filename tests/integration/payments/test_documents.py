@@ -14,12 +14,7 @@ from db.models import Dispute, Document, OutboxMessage, Payment, Refund
 from domain.actors import MemberRole, StaffRole, system_actor, user_actor
 from domain.errors import NotAuthorised, NotFound
 from domain.gateways.interface import RefundState, RefundUpdate
-from domain.payments import (
-    documents_of,
-    issue_documents,
-    list_document_names,
-    resend_receipt,
-)
+from domain.payments import documents_of, issue_documents, list_document_names, resend_receipt
 from domain.payments.gateway_updates import apply_updates
 from domain.security.payload_encryption import Vault, destroy_keys, destroy_keys_before
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, paid, payer

@@ -26,12 +26,7 @@ from domain.gateways.interface import (
 from domain.money import Money
 from domain.payments import check_payment, give_up, process_webhook
 from domain.payments.gateway_updates import apply_updates
-from domain.payments.reviews import (
-    approve_payment,
-    reject_payment,
-    request_acceptance,
-    reviews_of,
-)
+from domain.payments.reviews import approve_payment, reject_payment, request_acceptance, reviews_of
 from tests.factories import SYSTEM
 from tests.gateways import GATEWAYS, ScriptedGateway, begin, dong, payer
 from tests.support.gateway_shops import VAULT, PaypalShop, StripeShop, VnpayShop, identity

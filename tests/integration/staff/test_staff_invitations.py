@@ -17,14 +17,7 @@ from domain import identity
 from domain.accounts.invitations import invite_member
 from domain.accounts.sign_up import SignUp, sign_up
 from domain.actors import MemberRole, StaffRole, user_actor
-from domain.errors import (
-    BillingError,
-    Conflict,
-    InvalidInput,
-    NotAuthorised,
-    NotFound,
-    RateLimited,
-)
+from domain.errors import BillingError, Conflict, InvalidInput, NotAuthorised, NotFound, RateLimited
 from domain.identity import AuthPolicy, Client, SignIn, SignInOutcome, purge_identity
 from domain.staff import (
     MAX_OPEN_INVITATIONS,
